@@ -1,0 +1,73 @@
+"""The frozen configuration that the request path sees.
+
+For:      everything that could be worked out at start-up, worked out.
+Touches:  nothing; `settings.compile_settings` makes it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamSpec:
+    """One entry of GATEWAY_UPSTREAMS, taken apart and checked. `kind` is the URL's scheme."""
+
+    name: str
+    kind: str  # "http" | "https" | "mock"
+    host: str
+    port: int
+    base_path: str  # "/v1", or "/some/prefix/v1": operations are appended to it
+    model: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+    timeout_s: float | None = None
+    max_concurrency: int | None = None
+    ca_file: str | None = None
+    forward_headers: frozenset[str] = frozenset()  # lower-case
+    stream_usage: bool = True
+    mock: "MockSpec | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class MockSpec:
+    """How the built-in mock upstream behaves. Times in seconds."""
+
+    delay_s: float = 0.0  # before the head
+    chunk_delay_s: float = 0.0  # before every event after the first
+    tokens: int | None = None  # length of an answer; None: as long as the echo of the question
+    status: int = 200
+    error_rate: float = 0.0  # share of requests answered with 500, drawn from `seed`
+    seed: int = 0
+    fail_after: int | None = None  # events, then the stream breaks
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds. `None` means no bound."""
+
+    connect_s: float = 2.0
+    request_s: float = 10.0  # one attempt: the whole of a plain answer, the first data event of a stream
+    deadline_s: float | None = None  # all attempts together; None: attempts x request_s
+    stream_idle_s: float = 60.0
+    stream_max_s: float | None = None
+    head_s: float = 10.0  # a client's request head
+    body_s: float = 30.0  # a client's request body
+    write_s: float = 30.0  # how long a client may take nothing of its answer
+    drain_delay_s: float = 0.0
+    drain_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """All the request path knows of the configuration."""
+
+    upstreams: tuple[UpstreamSpec, ...]
+    default_upstream: str | None
+    api_key_digests: tuple[bytes, ...] = field(repr=False)  # SHA-256 of each accepted key
+    requests_per_minute: int | None = 60  # None: unlimited
+    timeouts: Timeouts = Timeouts()
+    max_body_bytes: int = 10 << 20
+    max_answer_bytes: int = 128 << 20
+    metrics_key_digest: bytes | None = field(default=None, repr=False)
+    log_level: str = "info"
+    fallbacks: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))

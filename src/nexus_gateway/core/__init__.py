@@ -1,0 +1,1 @@
+"""Pure decisions. The clock, the dice and the network are brought to them as arguments."""

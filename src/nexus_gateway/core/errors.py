@@ -1,0 +1,144 @@
+"""What can go wrong, in our own words. Only `edge.errors` turns a kind into a status and the OpenAI error object.
+
+For:      raising one kind per cause, whatever adapter saw it.
+Touches:  nothing. No message here ever holds a secret, a prompt, an upstream's body or a stack.
+"""
+
+
+class GatewayError(Exception):
+    """Base of all kinds. `message` goes to the caller; `param` names the offending field of the body, if one does."""
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+
+
+# ---- the caller's side
+
+
+class MalformedRequest(GatewayError):
+    """The body is not what the API asks for."""
+
+
+class UnsupportedMediaType(GatewayError):
+    """The body is not declared as JSON."""
+
+
+class BodyTooLarge(GatewayError):
+    """The body is over the limit; at most the limit was read."""
+
+
+class Unauthenticated(GatewayError):
+    """No credential, an unknown one, or two different ones."""
+
+
+class ModelNotFound(GatewayError):
+    """No route leads from the requested model to an upstream."""
+
+
+class UnsupportedEndpoint(GatewayError):
+    """A path below /v1 that the gateway does not serve."""
+
+
+class MethodNotAllowed(GatewayError):
+    """The path exists, the method does not. `allowed` lists those that do."""
+
+    def __init__(self, message: str, *, allowed: str) -> None:
+        super().__init__(message)
+        self.allowed = allowed
+
+
+class RateLimited(GatewayError):
+    """The caller has used up a limit. `resource` is "requests" or "tokens"; `retry_after_s` is the true wait."""
+
+    def __init__(self, message: str, *, resource: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.resource = resource
+        self.retry_after_s = retry_after_s
+
+
+# ---- the gateway's side
+
+
+class Draining(GatewayError):
+    """The gateway is going away and takes no new work."""
+
+
+class InternalError(GatewayError):
+    """A defect of ours; the caller is told the request id only."""
+
+
+# ---- the upstream's side
+
+
+class UpstreamError(GatewayError):
+    """An attempt failed. `upstream` is its configured name; `status` what it answered, None without a head.
+
+    Adapters raise the subclasses below and nothing else.
+    """
+
+    def __init__(self, message: str, *, upstream: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.upstream = upstream
+        self.status = status
+
+
+class UpstreamConnectError(UpstreamError):
+    """Refused, unreachable, TLS failed, or reset before the first byte of an answer."""
+
+
+class UpstreamDnsError(UpstreamError):
+    """The upstream's name does not resolve."""
+
+
+class UpstreamTimeout(UpstreamError):
+    """No head, no first event, or no further bytes in time."""
+
+
+class UpstreamInvalidResponse(UpstreamError):
+    """An answer that is not HTTP, not JSON, not SSE, too large, or in an encoding nobody asked for."""
+
+
+class UpstreamTruncated(UpstreamError):
+    """An answer that was cut: the connection broke, or the stream ended without a finish_reason."""
+
+
+class UpstreamUnavailable(UpstreamError):
+    """The upstream answered 5xx or 408, or sent an error of that kind as an event."""
+
+
+class UpstreamAuthError(UpstreamError):
+    """The upstream refused the gateway's own credential (401, 403)."""
+
+
+class UpstreamModelNotFound(UpstreamError):
+    """The upstream does not know the model name that the configuration gave it."""
+
+
+class UpstreamBusy(UpstreamError):
+    """The upstream's own `max_concurrency` is used up."""
+
+
+class UpstreamRateLimited(UpstreamError):
+    """The upstream answered 429. `retry_after_s` is its clean, capped wish."""
+
+    def __init__(self, message: str, *, upstream: str, retry_after_s: float) -> None:
+        super().__init__(message, upstream=upstream, status=429)
+        self.retry_after_s = retry_after_s
+
+
+class UpstreamRejected(UpstreamError):
+    """The upstream found the caller's request wrong (400, 404, 409, 413, 422, …): relayed with the upstream's own words.
+
+    `message`, `type_`, `code` and `param` come from the upstream's error object, whatever its shape was.
+    """
+
+    def __init__(
+        self, message: str, *, upstream: str, status: int, type_: str, code: str | None, param: str | None
+    ) -> None:
+        super().__init__(message, upstream=upstream, status=status)
+        self.status: int = status
+        self.type_ = type_
+        self.code = code
+        self.param = param

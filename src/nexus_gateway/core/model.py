@@ -1,0 +1,82 @@
+"""The nouns every room shares.
+
+For:      passing a request from stage to stage without loose dictionaries.
+Touches:  nothing.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+import msgspec
+
+
+class Operation(Enum):
+    """What a caller asks for. The value is the path below `/v1` and what an upstream is asked for in turn."""
+
+    CHAT = "/chat/completions"
+    COMPLETIONS = "/completions"
+    EMBEDDINGS = "/embeddings"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who calls. `key_id` is safe to log and to count by: it is made of the credential's digest, never of itself."""
+
+    key_id: str
+    requests_per_minute: int | None  # None: unlimited
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What the gateway read of a valid request body. `body` is what the caller sent, byte for byte."""
+
+    operation: Operation
+    model: str
+    stream: bool
+    include_usage: bool  # the caller asked for the usage chunk of a stream
+    choices: int  # how many choices the answer has when it is complete: `n` times the number of prompts
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens as the upstream counted them."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class AttemptRecord(msgspec.Struct, gc=False):
+    """One try at one upstream, as it ended. `outcome` is "ok" or an error code of the gateway."""
+
+    upstream: str
+    outcome: str
+    status: int | None  # what the upstream answered; None when no head came
+    seconds: float
+
+
+class CallRecord(msgspec.Struct):
+    """Facts about one request, gathered on its way; observers read it when it is finished. Nothing decides from it.
+
+    Instants (`*_at_s`) are on the loop's monotonic clock; `received_at` is Unix time in seconds.
+    """
+
+    request_id: str
+    operation: Operation
+    received_at: float
+    started_at_s: float
+    key_id: str | None = None
+    model: str | None = None  # as the caller named it, only once it was found to exist
+    stream: bool = False
+    upstream: str | None = None  # who answered
+    status: int = 0
+    error_code: str | None = None
+    client_gone: bool = False
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    request_bytes: int = 0
+    response_bytes: int = 0
+    events: int = 0  # data events sent to the caller
+    first_byte_at_s: float | None = None
+    finished_at_s: float = 0.0
+    attempts: list[AttemptRecord] = msgspec.field(default_factory=list)

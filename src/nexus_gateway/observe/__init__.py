@@ -1,0 +1,1 @@
+"""Readers of the finished record; they change nothing and decide nothing."""

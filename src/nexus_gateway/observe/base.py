@@ -1,0 +1,15 @@
+"""What readers of finished requests have in common."""
+
+from typing import Protocol
+
+from nexus_gateway.core.model import CallRecord
+
+
+class Observer(Protocol):
+    def started(self) -> None:
+        """A request for inference has arrived."""
+        ...
+
+    def finished(self, record: CallRecord) -> None:
+        """It has ended, however it did. Called exactly once for each `started`, and never waits."""
+        ...

@@ -1,0 +1,1 @@
+"""Counters that outlive a request, behind `base.LimitStore`."""
