@@ -129,7 +129,7 @@ class UpstreamRateLimited(UpstreamError):
 
 
 class UpstreamRejected(UpstreamError):
-    """The upstream found the caller's request wrong (400, 404, 409, 413, 422, …): relayed with the upstream's own words.
+    """The upstream found the caller's request wrong (400, 404, 413, 422, …): relayed in its own words.
 
     `message`, `type_`, `code` and `param` come from the upstream's error object, whatever its shape was.
     """
