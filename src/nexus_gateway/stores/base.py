@@ -4,14 +4,14 @@ For:      one decision per request, over all limits of a caller at once.
 Touches:  nothing itself.
 """
 
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from nexus_gateway.core.model import Principal
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True, gc=False):
     """The decision about one arrival and what it left of the limit.
 
     `reset_s`: until the whole limit is free again. `retry_after_s`: until a refused request would be let through,
