@@ -4,6 +4,8 @@ For:      raising one kind per cause, whatever adapter saw it.
 Touches:  nothing. No message here ever holds a secret, a prompt, an upstream's body or a stack.
 """
 
+from typing import ClassVar
+
 
 class GatewayError(Exception):
     """Base of all kinds. `message` goes to the caller; `param` names the offending field of the body, if one does."""
@@ -27,6 +29,18 @@ class UnsupportedMediaType(GatewayError):
 
 class BodyTooLarge(GatewayError):
     """The body is over the limit; at most the limit was read."""
+
+
+class RequestTooSlow(GatewayError):
+    """The head or the body did not arrive in time."""
+
+
+class HeadTooLarge(GatewayError):
+    """The header fields are over the limit."""
+
+
+class TargetTooLong(GatewayError):
+    """The request target is over the limit."""
 
 
 class Unauthenticated(GatewayError):
@@ -75,8 +89,10 @@ class InternalError(GatewayError):
 class UpstreamError(GatewayError):
     """An attempt failed. `upstream` is its configured name; `status` what it answered, None without a head.
 
-    Adapters raise the subclasses below and nothing else.
+    Adapters raise the subclasses below and nothing else. `outcome` is how an attempt that ended so is counted.
     """
+
+    outcome: ClassVar[str] = "error"
 
     def __init__(self, message: str, *, upstream: str, status: int | None = None) -> None:
         super().__init__(message)
@@ -87,41 +103,61 @@ class UpstreamError(GatewayError):
 class UpstreamConnectError(UpstreamError):
     """Refused, unreachable, TLS failed, or reset before the first byte of an answer."""
 
+    outcome = "connect_error"
+
 
 class UpstreamDnsError(UpstreamError):
     """The upstream's name does not resolve."""
+
+    outcome = "dns_error"
 
 
 class UpstreamTimeout(UpstreamError):
     """No head, no first event, or no further bytes in time."""
 
+    outcome = "timeout"
+
 
 class UpstreamInvalidResponse(UpstreamError):
     """An answer that is not HTTP, not JSON, not SSE, too large, or in an encoding nobody asked for."""
+
+    outcome = "invalid_response"
 
 
 class UpstreamTruncated(UpstreamError):
     """An answer that was cut: the connection broke, or the stream ended without a finish_reason."""
 
+    outcome = "truncated"
+
 
 class UpstreamUnavailable(UpstreamError):
     """The upstream answered 5xx or 408, or sent an error of that kind as an event."""
+
+    outcome = "unavailable"
 
 
 class UpstreamAuthError(UpstreamError):
     """The upstream refused the gateway's own credential (401, 403)."""
 
+    outcome = "auth_error"
+
 
 class UpstreamModelNotFound(UpstreamError):
     """The upstream does not know the model name that the configuration gave it."""
+
+    outcome = "model_not_found"
 
 
 class UpstreamBusy(UpstreamError):
     """The upstream's own `max_concurrency` is used up."""
 
+    outcome = "busy"
+
 
 class UpstreamRateLimited(UpstreamError):
     """The upstream answered 429. `retry_after_s` is its clean, capped wish."""
+
+    outcome = "rate_limited"
 
     def __init__(self, message: str, *, upstream: str, retry_after_s: float) -> None:
         super().__init__(message, upstream=upstream, status=429)
@@ -133,6 +169,8 @@ class UpstreamRejected(UpstreamError):
 
     `message`, `type_`, `code` and `param` come from the upstream's error object, whatever its shape was.
     """
+
+    outcome = "rejected"
 
     def __init__(
         self, message: str, *, upstream: str, status: int, type_: str, code: str | None, param: str | None

@@ -4,10 +4,13 @@ For:      passing a request from stage to stage without loose dictionaries.
 Touches:  nothing.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
 import msgspec
+
+Members = Mapping[str, msgspec.Raw]
 
 
 class Operation(Enum):
@@ -36,6 +39,7 @@ class Call:
     include_usage: bool  # the caller asked for the usage chunk of a stream
     choices: int  # how many choices the answer has when it is complete: `n` times the number of prompts
     body: bytes
+    members: Members  # of `body`, each value as its own bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,20 @@ class Usage:
 
     prompt_tokens: int
     completion_tokens: int
+
+
+class Verdict(msgspec.Struct, frozen=True, gc=False):
+    """The decision of a limit about one arrival, and what it left.
+
+    `reset_s`: until the whole limit is free again. `retry_after_s`: until a refused request would be let through,
+    0 for an admitted one.
+    """
+
+    allowed: bool
+    limit: int
+    remaining: int
+    reset_s: float
+    retry_after_s: float
 
 
 class AttemptRecord(msgspec.Struct, gc=False):
@@ -66,12 +84,14 @@ class CallRecord(msgspec.Struct):
     received_at: float
     started_at_s: float
     key_id: str | None = None
-    model: str | None = None  # as the caller named it, only once it was found to exist
+    model: str | None = None  # as the caller named it
+    route: str | None = None  # the configured name that it led to: fit for a metric's label
     stream: bool = False
     upstream: str | None = None  # who answered
     status: int = 0
     error_code: str | None = None
     client_gone: bool = False
+    verdict: Verdict | None = None  # on the caller's limit; None where no limit was asked
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     request_bytes: int = 0

@@ -6,23 +6,9 @@ Touches:  nothing itself.
 
 from typing import Protocol
 
-import msgspec
+from nexus_gateway.core.model import Principal, Verdict
 
-from nexus_gateway.core.model import Principal
-
-
-class Verdict(msgspec.Struct, frozen=True, gc=False):
-    """The decision about one arrival and what it left of the limit.
-
-    `reset_s`: until the whole limit is free again. `retry_after_s`: until a refused request would be let through,
-    0 for an admitted one.
-    """
-
-    allowed: bool
-    limit: int
-    remaining: int
-    reset_s: float
-    retry_after_s: float
+__all__ = ["LimitStore", "Verdict"]
 
 
 class LimitStore(Protocol):

@@ -1,0 +1,147 @@
+"""Reads of a request body what the gateway needs, and rewrites a member of it without touching the rest.
+
+For:      one parse per request. What policy judged is what is forwarded: a body in which two readers could see
+          different things (a repeated key, invalid UTF-8, NaN) is refused.
+Touches:  nothing.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Final, TypeVar
+
+import msgspec
+
+from .errors import MalformedRequest
+from .model import Call, Members, Operation
+
+T = TypeVar("T")
+
+MAX_CHOICES: Final = 128  # what the API allows for `n`; more would only multiply one caller's share
+MAX_MODEL_LENGTH: Final = 256
+
+_ASK_FOR_USAGE: Final = b'{"stream_options":{"include_usage":true},'
+_NULL: Final = msgspec.Raw(b"null")
+
+_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_text: Final = msgspec.json.Decoder(str).decode
+_flag: Final = msgspec.json.Decoder(bool | None).decode
+_count: Final = msgspec.json.Decoder(int | None).decode
+_array: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_text_or_array: Final = msgspec.json.Decoder(str | list[msgspec.Raw]).decode
+_options: Final = msgspec.json.Decoder(dict[str, msgspec.Raw] | None).decode
+
+
+def parse_call(operation: Operation, body: bytes) -> Call:
+    """Raises MalformedRequest, whose `param` names the field at fault."""
+    members = read_members(body)
+    model = _read(members, "model", _text, "a string")
+    if not model or len(model) > MAX_MODEL_LENGTH:
+        raise MalformedRequest(f"'model' must be a string of 1 to {MAX_MODEL_LENGTH} characters.", param="model")
+    stream = "stream" in members and bool(_read(members, "stream", _flag, "a boolean"))
+    if stream and operation is Operation.EMBEDDINGS:
+        raise MalformedRequest("Embeddings cannot be streamed.", param="stream")
+    choices = _read_choices(members) if "n" in members else 1
+    if operation is Operation.CHAT:
+        _read(members, "messages", _array, "an array")
+    elif operation is Operation.COMPLETIONS:
+        choices *= _count_prompts(_read(members, "prompt", _text_or_array, "a string or an array"))
+    else:
+        _read(members, "input", _text_or_array, "a string or an array")
+    include_usage = "stream_options" in members and _includes_usage(members)
+    return Call(operation, model, stream, include_usage, choices, body, members)
+
+
+def read_members(body: bytes) -> Members:
+    """The members of the JSON object that `body` is, each value as its own bytes."""
+    if not body.isascii():
+        try:
+            body.decode()
+        except UnicodeDecodeError as exc:
+            raise MalformedRequest(f"The request body is not valid UTF-8 (at byte {exc.start}).") from exc
+    try:
+        members = _members(body)
+        if not _fills(members, len(body)):
+            _refuse_repeated_keys(body)
+    except msgspec.ValidationError as exc:
+        raise MalformedRequest("The request body must be a JSON object.") from exc
+    except msgspec.DecodeError as exc:
+        raise MalformedRequest(f"The request body is not valid JSON: {exc}.") from exc
+    except RecursionError as exc:
+        raise MalformedRequest("The request body is nested too deeply.") from exc
+    return members
+
+
+def body_for(call: Call, *, model: str, ask_usage: bool) -> bytes:
+    """The caller's body as one upstream gets it: asking for `model`, and if `ask_usage`, a stream for its usage.
+
+    Values keep their bytes, whatever is rewritten beside them; with nothing to rewrite it is the caller's body itself.
+    """
+    rename = model != call.model
+    ask_usage = ask_usage and not call.include_usage
+    if not (rename or ask_usage):
+        return call.body
+    if not rename and "stream_options" not in call.members:
+        return _ASK_FOR_USAGE + call.body[call.body.index(b"{") + 1 :]
+    members: dict[str, msgspec.Raw | bytes] = dict(call.members)
+    if rename:
+        members["model"] = msgspec.json.encode(model)
+    if ask_usage:
+        given = call.members.get("stream_options", _NULL)
+        options: Members = {} if given == _NULL else _members(given)
+        members["stream_options"] = _join({**options, "include_usage": b"true"})
+    return _join(members)
+
+
+def _join(members: Mapping[str, msgspec.Raw | bytes]) -> bytes:
+    return b"{%b}" % b",".join([b"%b:%b" % (msgspec.json.encode(name), value) for name, value in members.items()])
+
+
+def _fills(members: Members, body_bytes: int) -> bool:
+    """Whether the members, written as the usual encoders do, have exactly this size: then no repeated key can hide."""
+    count = len(members)
+    compact = 1 + 4 * count + sum(map(len, members)) + sum([memoryview(raw).nbytes for raw in members.values()])
+    return body_bytes in (compact, compact + 2 * count - 1)
+
+
+def _refuse_repeated_keys(body: bytes) -> None:
+    """For a body in another layout. Its JSON is known to be valid; only the outermost names are compared."""
+    names = json.loads(body, object_pairs_hook=lambda pairs: [name for name, _ in pairs])
+    for at, name in enumerate(names):
+        if name in names[:at]:
+            raise MalformedRequest(f"The request body holds the key {name[:64]!r} twice.", param=name[:64])
+
+
+def _read(members: Members, name: str, decode: Callable[[msgspec.Raw], T], kind: str) -> T:
+    raw = members.get(name)
+    if raw is None:
+        raise MalformedRequest(f"The request body lacks {name!r}.", param=name)
+    try:
+        return decode(raw)
+    except msgspec.DecodeError as exc:
+        raise MalformedRequest(f"{name!r} must be {kind}.", param=name) from exc
+
+
+def _read_choices(members: Members) -> int:
+    given = _read(members, "n", _count, "an integer")
+    choices = 1 if given is None else given
+    if not 1 <= choices <= MAX_CHOICES:
+        raise MalformedRequest(f"'n' must be between 1 and {MAX_CHOICES}.", param="n")
+    return choices
+
+
+def _count_prompts(prompt: str | list[msgspec.Raw]) -> int:
+    """A list of strings or of token lists is a batch; a string or a list of token numbers is one prompt."""
+    if isinstance(prompt, str) or not prompt or memoryview(prompt[0])[0] not in b'"[':
+        return 1
+    return len(prompt)
+
+
+def _includes_usage(members: Members) -> bool:
+    try:
+        options = _options(members["stream_options"])
+        if options is None:
+            return False
+        read_members(bytes(members["stream_options"]))  # refuses a repeated include_usage
+        return bool(_flag(options.get("include_usage", _NULL)))
+    except (msgspec.DecodeError, MalformedRequest) as exc:
+        raise MalformedRequest("'stream_options' must be an object.", param="stream_options") from exc

@@ -1,0 +1,28 @@
+"""A request as the edge hands it over, and the answer as it gets it back."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from nexus_gateway.core.model import CallRecord, Operation
+from nexus_gateway.upstreams.base import Headers
+
+from .stream import EventStream
+
+
+@dataclass(slots=True)
+class Arrival:
+    """`headers` are the caller's, lower-case names; `read_body` reads the body once, to the limit, and raises
+    BodyTooLarge beyond it."""
+
+    operation: Operation
+    headers: Headers
+    read_body: Callable[[], Awaitable[bytes]]
+    record: CallRecord
+
+
+@dataclass(slots=True)
+class Answer:
+    """A success. `headers` are what the upstream may tell the caller, besides the content type."""
+
+    headers: list[tuple[bytes, bytes]]
+    body: bytes | EventStream

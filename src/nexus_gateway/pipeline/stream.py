@@ -1,0 +1,156 @@
+"""A stream on its way from the upstream to the caller: each event judged, none split, none merged, the end truthful.
+
+For:      handing on whole events as soon as they are there; holding at most one that is not complete.
+Touches:  the reply it was given, and the clock.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from nexus_gateway.core.answers import StreamJudge
+from nexus_gateway.core.errors import UpstreamError, UpstreamInvalidResponse, UpstreamTimeout, UpstreamTruncated
+from nexus_gateway.core.sse import DONE, EventSplitter, EventTooLong
+from nexus_gateway.upstreams.base import Reply
+
+from .endpoint import Bound
+from .outcome import CANCELLED, OK
+
+DONE_EVENT: Final = b"data: [DONE]\n\n"
+TAIL_GRACE_S: Final = 1.0  # for the usage and [DONE] once every choice has its finish_reason
+
+
+class EventStream:
+    """Reads a Reply as events: `start` waits for the first one, then `next` gives what goes to the caller.
+
+    It ends in one of two ways: whole, and then `[DONE]` was given out last; or with an UpstreamError raised, after all
+    events that came before the fault. Whoever holds it closes it; the second time does nothing.
+    """
+
+    __slots__ = (
+        "_clock",
+        "_ended",
+        "_failure",
+        "_grace_until_s",
+        "_idle",
+        "_judge",
+        "_max_until_s",
+        "_maximum",
+        "_on_close",
+        "_ready",
+        "_reply",
+        "_splitter",
+        "_upstream",
+        "events",
+    )
+
+    def __init__(
+        self,
+        upstream: str,
+        reply: Reply,
+        judge: StreamJudge,
+        clock: Callable[[], float],
+        idle: Bound,
+        maximum: Bound,
+        on_close: Callable[[str], None],
+    ) -> None:
+        self._upstream = upstream
+        self._reply = reply
+        self._judge = judge
+        self._clock = clock
+        self._idle = idle
+        self._maximum = maximum
+        self._max_until_s = clock() + maximum.seconds
+        self._grace_until_s: float | None = None
+        self._on_close: Callable[[str], None] | None = on_close
+        self._splitter = EventSplitter()
+        self._ready: list[bytes] = []
+        self._failure: UpstreamError | None = None
+        self._ended = False
+        self.events = 0  # given out so far, `[DONE]` not counted
+
+    async def start(self, deadline_s: float) -> None:
+        """Return once the first event is there, so that the head may go out. Raises what broke before it did."""
+        while not (self._ready or self._ended):
+            await self._pull(deadline_s)
+            if self._failure is not None and not self._ready:
+                raise self._failure
+
+    async def next(self) -> bytes:
+        """One or more whole events; `b""` after the last."""
+        while not self._ready:
+            if self._failure is not None:
+                raise self._failure
+            if self._ended:
+                return b""
+            await self._pull(self._read_deadline_s())
+        given = self._ready[0] if len(self._ready) == 1 else b"".join(self._ready)
+        self._ready.clear()
+        return given
+
+    async def aclose(self) -> None:
+        """Close the reply and settle the attempt with its outcome, whatever state the stream is in."""
+        on_close, self._on_close = self._on_close, None
+        if on_close is not None:
+            try:
+                await self._reply.aclose()
+            finally:
+                on_close(self._outcome())
+
+    def _outcome(self) -> str:
+        if self._failure is not None:
+            return self._failure.outcome
+        return OK if self._ended else CANCELLED
+
+    def _read_deadline_s(self) -> float:
+        if self._grace_until_s is not None:
+            return self._grace_until_s
+        now_s = self._clock()
+        if self._judge.all_finished:
+            self._grace_until_s = now_s + TAIL_GRACE_S
+            return self._grace_until_s
+        return min(now_s + self._idle.seconds, self._max_until_s)
+
+    async def _pull(self, deadline_s: float) -> None:
+        """Read once and take in what came. A fault is kept until the events before it have been given out."""
+        try:
+            piece = await self._reply.read(deadline_s)
+            self._take(self._splitter.feed(piece) if piece else self._splitter.finish())
+            if not (piece or self._ended):
+                self._end()
+        except EventTooLong:
+            self._failure = UpstreamInvalidResponse(
+                f"Upstream '{self._upstream}' sent an event that is too long.", upstream=self._upstream
+            )
+        except (UpstreamTimeout, UpstreamTruncated) as failure:
+            if self._judge.all_finished:
+                self._end()
+            else:
+                self._failure = self._named(failure) if isinstance(failure, UpstreamTimeout) else failure
+        except UpstreamError as failure:
+            self._failure = failure
+
+    def _take(self, events: list[bytes]) -> None:
+        for data in events:
+            if data == DONE:
+                self._end()
+                return
+            if self._judge.admit(data):
+                self._ready.append(b"data: %b\n\n" % data)
+                self.events += 1
+
+    def _end(self) -> None:
+        if not self._judge.is_complete:
+            raise UpstreamTruncated(
+                f"Upstream '{self._upstream}' ended its stream without a finish_reason.", upstream=self._upstream
+            )
+        self._ended = True
+        self._ready.append(DONE_EVENT)
+
+    def _named(self, failure: UpstreamTimeout) -> UpstreamTimeout:
+        if self.events == 0:
+            return failure  # the attempt's own bound: whoever set it names it
+        bound = self._maximum if self._clock() >= self._max_until_s else self._idle
+        return UpstreamTimeout(
+            f"Upstream '{self._upstream}' went silent: no end within {bound.seconds:g} s ({bound.setting}).",
+            upstream=self._upstream,
+        )
