@@ -64,14 +64,14 @@ class _Answer(msgspec.Struct, gc=False):
     choices: list[msgspec.Raw] | None = None
     data: list[msgspec.Raw] | None = None
     usage: _UsageFields | None = None
-    error: msgspec.Raw | None = None
+    error: Any = None
     object: str | None = None
 
 
 class _Chunk(msgspec.Struct, gc=False):
     choices: list[_Choice] | None = None
     usage: _UsageFields | None = None
-    error: msgspec.Raw | None = None
+    error: Any = None
     object: str | None = None
 
 
@@ -136,11 +136,12 @@ class StreamJudge:
 
     def _follow(self, choices: list[_Choice]) -> None:
         for choice in choices:
-            if choice.index not in self._seen:
-                self._seen.add(choice.index)
             if choice.finish_reason is not None:
                 self._finished.add(choice.index)
-                self.all_finished = len(self._finished) >= self._choices and self.is_complete
+            elif choice.index in self._seen:
+                continue
+            self._seen.add(choice.index)
+            self.all_finished = len(self._finished) >= self._choices and self.is_complete
 
 
 def read_failure(

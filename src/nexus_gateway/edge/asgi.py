@@ -5,10 +5,7 @@ Touches:  the server, by `receive` and `send`; under a server other than ours, o
 """
 
 import asyncio
-import itertools
-import os
 import time
-from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -21,6 +18,7 @@ from nexus_gateway.pipeline.tasks import Tasks
 
 from .errors import render
 from .exchange import PRESENCE, Exchange, Presence, Receive, Scope, Send
+from .request_id import id_source, request_id_of
 
 PREFIX: Final = "/v1"
 MODELS: Final = "/v1/models"
@@ -77,7 +75,7 @@ class DataPlane:
             watcher.cancel()
 
     async def _answer_other(self, scope: Scope, send: Send) -> None:
-        request_id = self._new_id()
+        request_id = request_id_of(scope["headers"], self._new_id)
         try:
             status, headers, body = self._other(scope)
         except GatewayError as error:
@@ -131,10 +129,3 @@ class Watch:
             pass
         self.gone = True
         caller.cancel()
-
-
-def id_source() -> Callable[[], str]:
-    """Request ids: a random part for this process and a running number."""
-    prefix = f"req_{os.urandom(8).hex()}"
-    numbers = itertools.count(1)
-    return lambda: f"{prefix}{next(numbers):08x}"

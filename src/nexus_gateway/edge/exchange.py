@@ -10,7 +10,6 @@ server a watcher on `receive`. `Presence.gone` tells that from a shutdown, which
 
 import asyncio
 import logging
-import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, Protocol
@@ -24,6 +23,7 @@ from nexus_gateway.pipeline.stream import EventStream
 
 from .errors import code_of, render, render_event
 from .limits import limit_headers
+from .request_id import request_id_of
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -33,7 +33,6 @@ Send = Callable[[Message], Awaitable[None]]
 CLIENT_GONE_STATUS: Final = 499  # for logs and metrics; nobody is there to be told
 PRESENCE: Final = "nexus.presence"  # the ASGI extension of our own protocol
 
-_REQUEST_ID: Final = re.compile(rb"[\w.-]{1,128}")
 _JSON: Final = (b"content-type", b"application/json")
 _STREAM_HEAD: Final = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -58,7 +57,6 @@ class Exchange:
     """Made for each request to an inference route; `run` is its whole life."""
 
     __slots__ = (
-        "_content_length",
         "_head_sent",
         "_max_body_bytes",
         "_observer",
@@ -89,15 +87,9 @@ class Exchange:
         self._receive = receive
         self._send = send
         self._head_sent = False
-        self._content_length = 0
         self.presence = presence
-        request_id = ""
-        for name, value in scope["headers"]:
-            if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
-                request_id = value.decode("ascii")
-            elif name == b"content-length":
-                self._content_length = int(value)
-        self.record = CallRecord(request_id or new_id(), operation, time.time(), time.monotonic())
+        request_id = request_id_of(scope["headers"], new_id)
+        self.record = CallRecord(request_id, operation, time.time(), time.monotonic())
 
     async def run(self) -> None:
         record = self.record
@@ -129,8 +121,9 @@ class Exchange:
 
     async def _read_body(self) -> bytes:
         limit = self._max_body_bytes
-        if self._content_length > limit:
-            raise _too_large(limit)
+        for name, value in self._scope["headers"]:
+            if name == b"content-length" and int(value) > limit:
+                raise _too_large(limit)
         message = await self._receive()
         body: bytes = message.get("body", b"")
         if message["type"] == "http.request" and message.get("more_body"):

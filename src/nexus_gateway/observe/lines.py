@@ -24,6 +24,8 @@ class LineWriter:
         self._written = 0  # only the writer's thread adds
         self.dropped = 0
         self._thread = threading.Thread(target=self._run, name="line-writer", daemon=True)
+
+    def start(self) -> None:
         self._thread.start()
 
     def put(self, lines: int, render: Callable[[], bytes]) -> None:

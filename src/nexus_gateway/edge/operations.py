@@ -1,0 +1,83 @@
+"""What operators ask for: probes, metrics, the API's description.
+
+For:      the paths beside `/v1`. Served by FastAPI; none of them is hot.
+Touches:  the metrics registry, by reading.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Callable
+from typing import Final
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from starlette.exceptions import HTTPException
+
+from nexus_gateway.core.credentials import INVALID_KEY
+from nexus_gateway.core.errors import (
+    GatewayError,
+    InternalError,
+    MethodNotAllowed,
+    Unauthenticated,
+    UnsupportedEndpoint,
+)
+
+from .errors import render
+from .exchange import PRESENCE
+
+OK: Final = "ok"
+DEGRADED: Final = "degraded"
+
+
+def add_operations(
+    app: FastAPI, readiness: Callable[[], str], registry: CollectorRegistry, metrics_key_digest: bytes | None
+) -> None:
+    """`readiness` says "ok", "degraded", or why no traffic should come: "starting", "draining"."""
+    router = APIRouter(tags=["operations"])
+
+    @router.get("/healthz", summary="Is the process alive")
+    async def healthz() -> dict[str, str]:
+        return {"status": OK}
+
+    @router.get("/readyz", summary="Should traffic come here", responses={503: {"description": "Not now."}})
+    async def readyz(request: Request) -> JSONResponse:
+        presence = request.scope.get("extensions", {}).get(PRESENCE)
+        state = "draining" if presence is not None and presence.draining else readiness()
+        return JSONResponse({"status": state}, 200 if state in (OK, DEGRADED) else 503)
+
+    @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+    async def metrics(request: Request) -> Response:
+        if metrics_key_digest is not None:
+            _require_key(request.headers.get("authorization", ""), metrics_key_digest)
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(registry), media_type=content_type)
+
+    app.include_router(router)
+    _answer_errors_in_our_shape(app)
+
+
+def _require_key(authorization: str, digest: bytes) -> None:
+    key = authorization[7:] if authorization[:7].lower() == "bearer " else ""
+    if not hmac.compare_digest(hashlib.sha256(key.encode()).digest(), digest):
+        raise Unauthenticated(INVALID_KEY)
+
+
+def _answer_errors_in_our_shape(app: FastAPI) -> None:
+    def answer(error: GatewayError) -> Response:
+        status, headers, body = render(error)
+        return Response(body, status, {name.decode(): value.decode() for name, value in headers})
+
+    @app.exception_handler(GatewayError)
+    async def _ours(_request: Request, error: Exception) -> Response:
+        return answer(error if isinstance(error, GatewayError) else InternalError("The gateway failed."))
+
+    @app.exception_handler(HTTPException)
+    async def _framework(_request: Request, error: Exception) -> Response:
+        if isinstance(error, HTTPException) and error.status_code == 405:
+            allowed = (error.headers or {}).get("allow", "GET")
+            return answer(MethodNotAllowed(f"This path answers {allowed} only.", allowed=allowed))
+        return answer(
+            UnsupportedEndpoint("There is nothing at this path; the API lives below /v1, its description at /docs.")
+        )

@@ -1,0 +1,25 @@
+"""What a request is called: the caller's name for it if that is fit to be logged, else one of ours."""
+
+import itertools
+import os
+import re
+from collections.abc import Callable, Iterable
+from typing import Final
+
+HEADER: Final = b"x-request-id"
+
+_FIT: Final = re.compile(rb"[\w.-]{1,128}")
+
+
+def request_id_of(headers: Iterable[tuple[bytes, bytes]], new_id: Callable[[], str]) -> str:
+    for name, value in headers:
+        if name == HEADER and _FIT.fullmatch(value):
+            return value.decode("ascii")
+    return new_id()
+
+
+def id_source() -> Callable[[], str]:
+    """Makes ids of a random part for this process and a running number."""
+    prefix = f"req_{os.urandom(8).hex()}"
+    numbers = itertools.count(1)
+    return lambda: f"{prefix}{next(numbers):08x}"
