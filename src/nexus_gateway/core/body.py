@@ -60,7 +60,7 @@ def read_members(body: bytes) -> Members:
             raise MalformedRequest(f"The request body is not valid UTF-8 (at byte {exc.start}).") from exc
     try:
         members = _members(body)
-        if not _fills(members, len(body)):
+        if not (_fills(members, len(body)) or _fills(members, len(body.strip()))):
             _refuse_repeated_keys(body)
     except msgspec.ValidationError as exc:
         raise MalformedRequest("The request body must be a JSON object.") from exc
