@@ -21,6 +21,7 @@ MAX_MODEL_LENGTH: Final = 256
 
 _ASK_FOR_USAGE: Final = b'{"stream_options":{"include_usage":true},'
 _NULL: Final = msgspec.Raw(b"null")
+_ARRAY_BEGIN: Final = ord("[")
 
 _members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _text: Final = msgspec.json.Decoder(str).decode
@@ -35,14 +36,14 @@ def parse_call(operation: Operation, body: bytes) -> Call:
     """Raises MalformedRequest, whose `param` names the field at fault."""
     members = read_members(body)
     model = _read(members, "model", _text, "a string")
-    if not model or len(model) > MAX_MODEL_LENGTH:
+    if not 0 < len(model) <= MAX_MODEL_LENGTH:
         raise MalformedRequest(f"'model' must be a string of 1 to {MAX_MODEL_LENGTH} characters.", param="model")
     stream = "stream" in members and bool(_read(members, "stream", _flag, "a boolean"))
     if stream and operation is Operation.EMBEDDINGS:
         raise MalformedRequest("Embeddings cannot be streamed.", param="stream")
     choices = _read_choices(members) if "n" in members else 1
     if operation is Operation.CHAT:
-        _read(members, "messages", _array, "an array")
+        _require_array(members, "messages")
     elif operation is Operation.COMPLETIONS:
         choices *= _count_prompts(_read(members, "prompt", _text_or_array, "a string or an array"))
     else:
@@ -99,7 +100,7 @@ def _join(members: Mapping[str, msgspec.Raw | bytes]) -> bytes:
 def _fills(members: Members, body_bytes: int) -> bool:
     """Whether the members, written as the usual encoders do, have exactly this size: then no repeated key can hide."""
     count = len(members)
-    compact = 1 + 4 * count + sum(map(len, members)) + sum([memoryview(raw).nbytes for raw in members.values()])
+    compact = 1 + 4 * count + sum(map(len, members)) + sum(map(len, members.values()))
     return body_bytes in (compact, compact + 2 * count - 1)
 
 
@@ -119,6 +120,13 @@ def _read(members: Members, name: str, decode: Callable[[msgspec.Raw], T], kind:
         return decode(raw)
     except msgspec.DecodeError as exc:
         raise MalformedRequest(f"{name!r} must be {kind}.", param=name) from exc
+
+
+def _require_array(members: Members, name: str) -> None:
+    """Its elements are the upstream's business; valid JSON they are already."""
+    raw = members.get(name)
+    if raw is None or memoryview(raw)[0] != _ARRAY_BEGIN:
+        _read(members, name, _array, "an array")
 
 
 def _read_choices(members: Members) -> int:

@@ -26,11 +26,12 @@ class Principal:
     """Who calls. `key_id` is safe to log and to count by: it is made of the credential's digest, never of itself."""
 
     key_id: str
-    requests_per_minute: int | None  # None: unlimited
+    requests_per_minute: int | None  # None: unlimited, here and below
+    tokens_per_minute: int | None = None
+    max_concurrency: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True, gc=False):
     """What the gateway read of a valid request body. `body` is what the caller sent, byte for byte."""
 
     operation: Operation
@@ -42,8 +43,7 @@ class Call:
     members: Members  # of `body`, each value as its own bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """Tokens as the upstream counted them."""
 
     prompt_tokens: int

@@ -46,7 +46,7 @@ def line_of(record: CallRecord) -> dict[str, Any]:
     return {
         "event": "request_finished",
         "level": "info",
-        "timestamp": datetime.fromtimestamp(record.received_at, UTC).isoformat(timespec="milliseconds"),
+        "timestamp": datetime.fromtimestamp(record.received_at, UTC),
         "request_id": record.request_id,
         "key_id": record.key_id,
         "operation": record.operation.name.lower(),

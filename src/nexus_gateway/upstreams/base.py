@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+import msgspec
+
 from nexus_gateway.core.model import Operation
 
 Headers = Sequence[tuple[bytes, bytes]]  # lower-case names, in the order they came
@@ -32,8 +34,7 @@ class Traits:
     max_concurrency: int | None = None  # attempts under way at once; None: unlimited
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamRequest:
+class UpstreamRequest(msgspec.Struct, frozen=True, gc=False):
     """One attempt. `body` is final: the model's name and `stream_options` are already as this upstream gets them.
 
     `deadline_s` is an instant on the loop's clock: a plain answer is complete by then, a stream has its head.
