@@ -1,12 +1,15 @@
 """The frozen configuration that the request path sees.
 
 For:      everything that could be worked out at start-up, worked out.
-Touches:  nothing; `settings.compile_settings` makes it.
+Touches:  nothing; `compile` makes it.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Final
+
+from nexus_gateway.core.policies import RoutePolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,39 @@ class Timeouts:
     drain_s: float = 30.0
 
 
+TIMEOUT_SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "connect_s": "GATEWAY_CONNECT_TIMEOUT_SECONDS",
+        "request_s": "GATEWAY_REQUEST_TIMEOUT_SECONDS",
+        "deadline_s": "GATEWAY_DEADLINE_SECONDS",
+        "stream_idle_s": "GATEWAY_STREAM_IDLE_TIMEOUT_SECONDS",
+        "stream_max_s": "GATEWAY_STREAM_MAX_SECONDS",
+        "head_s": "GATEWAY_HEAD_TIMEOUT_SECONDS",
+        "body_s": "GATEWAY_BODY_TIMEOUT_SECONDS",
+        "write_s": "GATEWAY_WRITE_TIMEOUT_SECONDS",
+        "drain_delay_s": "GATEWAY_DRAIN_DELAY_SECONDS",
+        "drain_s": "GATEWAY_DRAIN_SECONDS",
+    }
+)
+"""The setting behind each field of `Timeouts`: an error about a time names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerSpec:
+    """When an upstream is left out, and for how long."""
+
+    max_failures: int = 5
+    reset_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowSpec:
+    """Which share of requests is mirrored, and where to."""
+
+    target: str
+    percent: float
+
+
 @dataclass(frozen=True, slots=True)
 class Runtime:
     """All the request path knows of the configuration."""
@@ -71,3 +107,8 @@ class Runtime:
     metrics_key_digest: bytes | None = field(default=None, repr=False)
     log_level: str = "info"
     fallbacks: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    policies: Mapping[str, RoutePolicy] = field(default_factory=lambda: MappingProxyType({}))
+    breaker: BreakerSpec = BreakerSpec()
+    shadow: ShadowSpec | None = None
+    admin_key_digest: bytes | None = field(default=None, repr=False)
+    accepts_dev_key: bool = False  # everybody knows it: worth a warning when others can reach the gateway

@@ -1,0 +1,101 @@
+"""The configuration that holds, as people read it. Secrets are counted, never shown.
+
+For:      `nexus-gateway check`.
+Touches:  nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from .later import SETTINGS
+from .runtime import MockSpec, Runtime, UpstreamSpec
+from .schema import DEV_KEY, NAMES, SECRETS, details, variable
+from .settings import Later, Loaded
+
+_WIDTH = max(len(variable(name)) for name in NAMES) + 2
+
+
+def describe(loaded: Loaded, later: Later = SETTINGS) -> str:
+    """One line per setting: variable, value, and where it comes from; then one line per upstream."""
+    lines = []
+    for name in NAMES:
+        place = loaded.places.get(name, "default")
+        origin = "environment" if place == variable(name) else place
+        value = "off (not supported yet)" if name in later else _value(name, loaded)
+        lines.append(f"{variable(name):{_WIDTH}}{value:32}  {origin}".rstrip())
+        if name == "upstreams":
+            lines += [f"  {describe_upstream(spec)}" for spec in loaded.runtime.upstreams]
+    lines += [f"note: {note}" for note in loaded.hidden]
+    return "\n".join(lines)
+
+
+def describe_upstream(spec: UpstreamSpec) -> str:
+    """An upstream on one line: its URL as it is used, and the options that are not at their defaults."""
+    host = f"[{spec.host}]" if ":" in spec.host else spec.host
+    url = f"{spec.kind}://{host}" if spec.mock is not None else f"{spec.kind}://{host}:{spec.port}{spec.base_path}"
+    options = {
+        "model": spec.model,
+        "key": None if spec.api_key is None else "(hidden)",
+        "timeout_seconds": spec.timeout_s,
+        "max_concurrency": spec.max_concurrency,
+        "ca_file": spec.ca_file,
+        "forward_headers": ",".join(sorted(spec.forward_headers)) or None,
+        "stream_usage": None if spec.stream_usage else "off",
+        **_mock_options(spec.mock),
+    }
+    said = [f"{key}={_plain(value)}" for key, value in options.items() if value is not None]
+    return "  ".join([f"{spec.name} = {url}", *said])
+
+
+def _mock_options(mock: MockSpec | None) -> Mapping[str, object]:
+    usual = MockSpec()
+    if mock is None or mock == usual:
+        return MappingProxyType({})
+    return {
+        "delay_ms": mock.delay_s * 1000 or None,
+        "chunk_delay_ms": mock.chunk_delay_s * 1000 or None,
+        "tokens": mock.tokens,
+        "status": None if mock.status == usual.status else mock.status,
+        "error_rate": mock.error_rate or None,
+        "seed": mock.seed or None,
+        "fail_after": mock.fail_after,
+    }
+
+
+def _value(name: str, loaded: Loaded) -> str:
+    value = getattr(loaded.settings, name)
+    if name == "api_keys":
+        return _keys(loaded)
+    if name == "upstreams":
+        return _count(loaded.runtime.upstreams, "upstream")
+    if name in ("route_policies", "fallbacks"):
+        return _routing(name, loaded.runtime)
+    if name in SECRETS:
+        return "(hidden)" if value else "none"
+    if name == "rate_limit_per_minute" and value is None:
+        return "unlimited"
+    if value is None or value == {}:
+        return str(details(name)["default_says"]).replace("`", "")
+    return ",".join(value) if isinstance(value, tuple) else _plain(value)
+
+
+def _routing(name: str, runtime: Runtime) -> str:
+    names = runtime.policies if name == "route_policies" else runtime.fallbacks
+    return ", ".join(names) or "none"
+
+
+def _keys(loaded: Loaded) -> str:
+    if loaded.settings.api_keys is None and loaded.runtime.accepts_dev_key:
+        return DEV_KEY
+    return f"{_count(loaded.runtime.api_key_digests, 'key')} (hidden)" if loaded.runtime.api_key_digests else "none"
+
+
+def _count(things: Sequence[object], noun: str) -> str:
+    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
+
+
+def _plain(value: object) -> str:
+    """A value as one would write it in a variable."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f"{value:.15g}" if isinstance(value, float) else str(value)

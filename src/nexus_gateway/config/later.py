@@ -1,0 +1,35 @@
+"""The one list of what is read and checked already but does not work yet.
+
+For:      refusing it with a clear word instead of ignoring it. When a capability arrives, its rows go.
+"""
+
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+from typing import Final
+
+SETTINGS: Final[Mapping[str, Collection[object]]] = MappingProxyType(
+    {  # setting: the values that mean "off", which may be given already; the first one holds until the row goes
+        "fallbacks": ({},),
+        "route_policies": ({},),
+        "circuit_breaker_max_failures": (),
+        "circuit_breaker_reset_seconds": (),
+        "shadow_enabled": (False,),
+        "shadow_percent": (0.0,),
+        "shadow_target": (),
+        "admin_key": (),
+        "api_key_policies": ({},),
+        "jwt_secret": (),
+        "jwt_public_key": (),
+        "jwt_algorithms": (),
+        "jwt_issuer": (),
+        "jwt_audience": (),
+        "redis_url": (),
+        "pii_masking_enabled": (False,),
+        "pii_hash_salt": (),
+        "audit_logging_enabled": (False,),
+    }
+)
+
+SCHEMES: Final = ("grpc", "grpcs", "litellm")  # of GATEWAY_UPSTREAMS
+
+NOT_YET: Final = "This is not supported yet."

@@ -1,0 +1,113 @@
+"""The options of an upstream's URL: one row each, which the documentation is made from too."""
+
+import re
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from .files import check_regular
+from .schema import SECRETS, variable
+from .values import BadValue, header_name, number, switch, text, whole, words
+
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_OWN_SECRETS: Final = frozenset(variable(name) for name in SECRETS)
+_NEVER_FORWARDED: Final = frozenset(
+    {
+        *("authorization", "cookie", "set-cookie", "x-api-key", "api-key", "x-goog-api-key"),
+        *("connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "expect"),
+        *("host", "content-length", "content-encoding", "accept-encoding", "x-request-id"),
+    }
+)
+"""Credentials of the caller, headers that belong to one connection or one body, and those the gateway sets itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """What stands behind `?` in an upstream's URL. `field` is where the value goes; `says` documents it."""
+
+    field: str
+    parse: Callable[[object], object]
+    says: str
+    kinds: tuple[str, ...]
+
+
+def _key_variable(value: object) -> str:
+    name = text(value)
+    if not _VARIABLE.fullmatch(name):  # not repeated: it is often the key itself
+        raise BadValue("This is not the name of a variable.", "Put the key into a variable and give that one's name.")
+    if name in _OWN_SECRETS:
+        raise BadValue("This is a secret of the gateway itself.", "Give the upstream's key a variable of its own.")
+    return name
+
+
+def _forwarded(value: object) -> frozenset[str]:
+    names = [header_name(word) for word in words(value)]
+    for name in names:
+        if name in _NEVER_FORWARDED or name.startswith("proxy-"):
+            raise BadValue(f"The header {name} never travels on.", "Leave it out.")
+    return frozenset(names)
+
+
+def _ca_file(value: object) -> str:
+    path = text(value)
+    check_regular(path)
+    try:
+        ssl.create_default_context(cafile=path)
+    except OSError:  # SSLError is one
+        raise BadValue("The file holds no certificates that can be read.", "Name a PEM file.") from None
+    return path
+
+
+def _milliseconds(value: object) -> float:
+    return number("Give milliseconds, 0 or more.", least=0, most=3_600_000)(value) / 1000
+
+
+_HTTP: Final = ("http", "https")
+_ALL: Final = ("http", "https", "mock")
+MOCK: Final = ("mock",)  # options with only this kind describe the mock itself
+_COUNT: Final = "Give a whole number of 1 or more."
+
+OPTIONS: Final[Mapping[str, Option]] = {
+    "model": Option("model", text, "The model's name to send instead of the caller's.", _ALL),
+    "api_key_env": Option("api_key", _key_variable, "The environment variable that holds the upstream's key.", _HTTP),
+    "timeout_seconds": Option(
+        "timeout_s",
+        number("Give seconds above 0, such as 10 or 0.5.", above=0, most=31_536_000),
+        "One attempt here, when that is less than `GATEWAY_REQUEST_TIMEOUT_SECONDS`.",
+        _ALL,
+    ),
+    "max_concurrency": Option(
+        "max_concurrency", whole(_COUNT, least=1, most=1_000_000), "Requests under way here at once.", _ALL
+    ),
+    "ca_file": Option("ca_file", _ca_file, "A PEM file of certificates to trust instead of the system's.", ("https",)),
+    "forward_headers": Option(
+        "forward_headers", _forwarded, "Headers of the caller to pass on, with commas between them.", _HTTP
+    ),
+    "stream_usage": Option(
+        "stream_usage", switch, "`off` for a server that refuses `stream_options.include_usage`.", _ALL
+    ),
+    "delay_ms": Option("delay_s", _milliseconds, "Wait before the head of the answer.", MOCK),
+    "chunk_delay_ms": Option("chunk_delay_s", _milliseconds, "Wait before every event after the first.", MOCK),
+    "tokens": Option(
+        "tokens",
+        whole("Give a whole number, 0 or more.", least=0, most=10_000_000),
+        "Length of the answer; else it echoes the question.",
+        MOCK,
+    ),
+    "status": Option(
+        "status", whole("Give a status from 200 to 599.", least=200, most=599), "The status to answer.", MOCK
+    ),
+    "error_rate": Option(
+        "error_rate", number("Give a share from 0 to 1.", least=0, most=1), "The share answered with 500.", MOCK
+    ),
+    "seed": Option(
+        "seed", whole("Give a whole number.", least=0, most=1 << 62), "What that share is drawn from.", MOCK
+    ),
+    "fail_after": Option(
+        "fail_after",
+        whole("Give a number of events.", least=0, most=10_000_000),
+        "Events after which a stream breaks.",
+        MOCK,
+    ),
+}

@@ -1,0 +1,133 @@
+"""One good value for each setting, and what must be refused for each: the laws run over these tables."""
+
+import json
+from typing import Final
+
+from nexus_gateway.config.schema import variable
+
+TWO_UPSTREAMS: Final = {"GATEWAY_UPSTREAMS": "east=http://localhost:8001;west=http://localhost:8002"}
+PUBLIC_KEY: Final = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQ\n-----END PUBLIC KEY-----"
+LONG_SECRET: Final = "a-secret-of-more-than-thirty-two-bytes"
+
+GOOD: Final[dict[str, dict[str, str]]] = {
+    "upstreams": TWO_UPSTREAMS,
+    "default_upstream": {**TWO_UPSTREAMS, "GATEWAY_DEFAULT_UPSTREAM": "west"},
+    "fallbacks": {**TWO_UPSTREAMS, "GATEWAY_FALLBACKS": "east=west;west=east"},
+    "route_policies": {
+        **TWO_UPSTREAMS,
+        "GATEWAY_ROUTE_POLICIES": json.dumps(
+            {"chat": {"strategy": "canary", "primary": "east", "canary": "west", "percent": 5}}
+        ),
+    },
+    "circuit_breaker_max_failures": {"GATEWAY_CIRCUIT_BREAKER_MAX_FAILURES": "7"},
+    "circuit_breaker_reset_seconds": {"GATEWAY_CIRCUIT_BREAKER_RESET_SECONDS": "0.5"},
+    "shadow_enabled": {**TWO_UPSTREAMS, "GATEWAY_SHADOW_ENABLED": "true", "GATEWAY_SHADOW_TARGET": "west"},
+    "shadow_percent": {"GATEWAY_SHADOW_PERCENT": "12.5"},
+    "shadow_target": {**TWO_UPSTREAMS, "GATEWAY_SHADOW_TARGET": "west"},
+    "api_keys": {"GATEWAY_API_KEYS": "one-key,another-key"},
+    "api_key_policies": {
+        "GATEWAY_API_KEYS": "one-key",
+        "GATEWAY_API_KEY_POLICIES": '{"one-key": {"allowed_models": ["chat"], "rate_limit_per_minute": 30}}',
+    },
+    "rate_limit_per_minute": {"GATEWAY_RATE_LIMIT_PER_MINUTE": "unlimited"},
+    "redis_url": {"GATEWAY_REDIS_URL": "redis://:password@localhost:6379/0"},
+    "jwt_secret": {"GATEWAY_JWT_SECRET": LONG_SECRET},
+    "jwt_public_key": {"GATEWAY_JWT_PUBLIC_KEY": PUBLIC_KEY},
+    "jwt_algorithms": {"GATEWAY_JWT_SECRET": LONG_SECRET, "GATEWAY_JWT_ALGORITHMS": "HS256,hs512"},
+    "jwt_issuer": {"GATEWAY_JWT_SECRET": LONG_SECRET, "GATEWAY_JWT_ISSUER": "https://issuer.example"},
+    "jwt_audience": {"GATEWAY_JWT_SECRET": LONG_SECRET, "GATEWAY_JWT_AUDIENCE": "gateway"},
+    "request_timeout_seconds": {"GATEWAY_REQUEST_TIMEOUT_SECONDS": "2.5"},
+    "deadline_seconds": {"GATEWAY_DEADLINE_SECONDS": "25"},
+    "stream_idle_timeout_seconds": {"GATEWAY_STREAM_IDLE_TIMEOUT_SECONDS": "0.25"},
+    "stream_max_seconds": {"GATEWAY_STREAM_MAX_SECONDS": "3600"},
+    "connect_timeout_seconds": {"GATEWAY_CONNECT_TIMEOUT_SECONDS": ".5"},
+    "head_timeout_seconds": {"GATEWAY_HEAD_TIMEOUT_SECONDS": "1e1"},
+    "body_timeout_seconds": {"GATEWAY_BODY_TIMEOUT_SECONDS": "15"},
+    "write_timeout_seconds": {"GATEWAY_WRITE_TIMEOUT_SECONDS": "15"},
+    "max_body_bytes": {"GATEWAY_MAX_BODY_BYTES": "1024"},
+    "max_answer_bytes": {"GATEWAY_MAX_ANSWER_BYTES": "2048"},
+    "pii_masking_enabled": {"GATEWAY_PII_MASKING_ENABLED": "true"},
+    "pii_hash_salt": {"GATEWAY_PII_HASH_SALT": "salt"},
+    "audit_logging_enabled": {"GATEWAY_AUDIT_LOGGING_ENABLED": "on"},
+    "config_file": {"GATEWAY_CONFIG_FILE": "config/gateway.example.yaml"},
+    "metrics_key": {"GATEWAY_METRICS_KEY": "metrics-key"},
+    "admin_key": {"GATEWAY_ADMIN_KEY": "admin-key"},
+    "log_level": {"GATEWAY_LOG_LEVEL": "DEBUG"},
+    "drain_delay_seconds": {"GATEWAY_DRAIN_DELAY_SECONDS": "0"},
+    "drain_seconds": {"GATEWAY_DRAIN_SECONDS": "5"},
+}
+
+_NOT_TIMES: Final = ("-1", "0", "inf", "-inf", "nan", "NaN", "1e999", "ten", "10s", "1_0", "0x10", "1,5", "1e11", "٥")
+_NOT_COUNTS: Final = ("-1", "0", "1.5", "inf", "nan", "many", "1_000", "9" * 5000, "٥")
+_NOT_SWITCHES: Final = ("maybe", "2", "tru")
+_BROKEN_TEXT: Final = ("a\nb", "\x1b[31mred", "\udcff")
+_NOT_JSON: Final = (
+    "{",
+    "[]",
+    "1",
+    "null",
+    '"text"',
+    '{"a": NaN}',
+    '{"a": 1, "a": 2}',
+    "{'a': 1}",
+    "[" * 5000,
+    '{"a": ' + "9" * 5000 + "}",
+)
+
+BAD: Final[dict[str, tuple[str, ...]]] = {
+    "upstreams": ("", " ; ", "mock://local", "a=", "=mock://local", "a b=mock://local", "a=mock://l;a=mock://l"),
+    "default_upstream": ("nobody", *_BROKEN_TEXT),
+    "fallbacks": ("mock", "mock=mock", "mock=nobody", "nobody=mock", "mock=", "mock=,", "=mock", "a b=mock"),
+    "route_policies": (*_NOT_JSON, '{"chat": 5}', '{"chat": {}}', '{"a b": {}}'),
+    "circuit_breaker_max_failures": _NOT_COUNTS,
+    "circuit_breaker_reset_seconds": _NOT_TIMES,
+    "shadow_enabled": (*_NOT_SWITCHES, "true"),
+    "shadow_percent": ("-1", "100.1", "nan", "inf", "half"),
+    "shadow_target": ("nobody", *_BROKEN_TEXT),
+    "api_keys": ("", " , ", "a,a", "a b", "ключ", "sha256:12", "a\x00", "\udcff", f"sha256:{'g' * 64}"),
+    "api_key_policies": ("", *_NOT_JSON, '{"unlisted": {}}', '{"dev-key": 5}', '{"dev-key": {"colour": 1}}'),
+    "rate_limit_per_minute": (*_NOT_COUNTS, "limitless"),
+    "redis_url": ("localhost:6379", "http://localhost", "redis://", "\udcff"),
+    "jwt_secret": ("\udcff",),
+    "jwt_public_key": ("not-a-key", "-----BEGIN PRIVATE KEY-----\nabc\n-----END PRIVATE KEY-----", "\udcff"),
+    "jwt_algorithms": ("none", "HS257", "HS256", ","),
+    "jwt_issuer": ("https://issuer.example", *_BROKEN_TEXT),
+    "jwt_audience": ("gateway", *_BROKEN_TEXT),
+    "request_timeout_seconds": _NOT_TIMES,
+    "deadline_seconds": _NOT_TIMES,
+    "stream_idle_timeout_seconds": _NOT_TIMES,
+    "stream_max_seconds": _NOT_TIMES,
+    "connect_timeout_seconds": _NOT_TIMES,
+    "head_timeout_seconds": _NOT_TIMES,
+    "body_timeout_seconds": _NOT_TIMES,
+    "write_timeout_seconds": _NOT_TIMES,
+    "max_body_bytes": (*_NOT_COUNTS, "10MB"),
+    "max_answer_bytes": (*_NOT_COUNTS, "10MB"),
+    "pii_masking_enabled": _NOT_SWITCHES,
+    "pii_hash_salt": ("\udcff",),
+    "audit_logging_enabled": _NOT_SWITCHES,
+    "config_file": ("/does/not/exist.yaml", "/", "/dev/null", *_BROKEN_TEXT),
+    "metrics_key": ("", " ", "a b", "sha256:12", "\udcff"),
+    "admin_key": ("a b", "sha256:12", "dev-key", "\udcff"),
+    "log_level": ("loud", "10"),
+    "drain_delay_seconds": ("-1", "inf", "nan", "soon"),
+    "drain_seconds": _NOT_TIMES,
+}
+
+OFF: Final[dict[str, tuple[str, ...]]] = {
+    "fallbacks": (" ",),
+    "route_policies": ("{}",),
+    "api_key_policies": ("{}",),
+    "shadow_enabled": ("false", "off", "0"),
+    "shadow_percent": ("0", "0.0"),
+    "pii_masking_enabled": ("false", "no"),
+    "audit_logging_enabled": ("FALSE", "0"),
+}
+"""Words that switch a capability off."""
+
+BAD_CASES: Final = [(name, value) for name, values in BAD.items() for value in values]
+
+
+def given(name: str, value: str) -> dict[str, str]:
+    """An environment with one setting."""
+    return {variable(name): value}
