@@ -12,6 +12,7 @@ import click
 from nexus_gateway import __version__
 from nexus_gateway.config.effective import describe
 from nexus_gateway.config.settings import ConfigurationProblems, load
+from nexus_gateway.serve import serve
 
 REFUSED = 2
 
@@ -36,3 +37,6 @@ def check(strict: bool) -> None:
     if strict and loaded.warnings:
         sys.exit(REFUSED)
     click.echo(describe(loaded))
+
+
+main.add_command(serve)

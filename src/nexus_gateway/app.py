@@ -1,0 +1,120 @@
+"""Puts the gateway together: the only file that names concrete adapters.
+
+For:      `create_app`, and a lifespan that opens everything on the running loop and closes it again.
+Touches:  everything, once, at start-up.
+"""
+
+import math
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from os import environ as process_environ
+from typing import Final
+
+from nexus_gateway import __version__
+from nexus_gateway.config.runtime import Runtime, Timeouts, UpstreamSpec
+from nexus_gateway.config.settings import ConfigurationProblems, load
+from nexus_gateway.core.credentials import KeyRing, key_id_of
+from nexus_gateway.core.model import Principal
+from nexus_gateway.edge.asgi import DataPlane
+from nexus_gateway.edge.docs import add_docs
+from nexus_gateway.edge.gateway import Gateway
+from nexus_gateway.edge.operations import add_operations
+from nexus_gateway.observe.base import Observers
+from nexus_gateway.observe.lines import LineWriter
+from nexus_gateway.observe.log import RequestLog
+from nexus_gateway.observe.logging import configure, release
+from nexus_gateway.observe.metrics import Metrics
+from nexus_gateway.pipeline.admit import Admission
+from nexus_gateway.pipeline.authenticate import Authenticator
+from nexus_gateway.pipeline.endpoint import Bound, Endpoint
+from nexus_gateway.pipeline.execute import Executor
+from nexus_gateway.pipeline.handle import Pipeline
+from nexus_gateway.pipeline.route import Routes
+from nexus_gateway.pipeline.tasks import Tasks
+from nexus_gateway.stores.memory import MemoryLimitStore
+from nexus_gateway.upstreams.base import Upstream
+from nexus_gateway.upstreams.http import HttpUpstream
+from nexus_gateway.upstreams.mock import MockUpstream
+
+KINDS: Final[Mapping[str, Callable[[UpstreamSpec, Runtime], Upstream]]] = {
+    "http": lambda spec, runtime: HttpUpstream(spec, runtime.timeouts),
+    "https": lambda spec, runtime: HttpUpstream(spec, runtime.timeouts),
+    "mock": lambda spec, runtime: MockUpstream(spec),
+}
+
+
+def create_app(environ: Mapping[str, str] | None = None) -> Gateway:
+    """The application for any ASGI server, configured from `environ` (the process's own by default).
+
+    A bad configuration ends the process with status 2 and every problem on stderr.
+    """
+    try:
+        loaded = load(process_environ if environ is None else environ)
+    except ConfigurationProblems as problems:
+        print(problems, file=sys.stderr)  # noqa: T201  # no log is open yet
+        raise SystemExit(2) from None
+    return build(loaded.runtime)
+
+
+def build(runtime: Runtime) -> Gateway:
+    """The application for a configuration that is known to be good."""
+    writer = LineWriter()
+    metrics = Metrics(lambda: writer.dropped)
+
+    @asynccontextmanager
+    async def lifespan(app: Gateway) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            writer.start()
+            stack.callback(writer.close)
+            stack.callback(release, configure(writer, runtime.log_level))
+            log = RequestLog(writer)
+            stack.callback(log.flush)
+            tasks = Tasks()
+            stack.push_async_callback(tasks.aclose)
+            pipeline = await open_pipeline(runtime, stack)
+            app.data_plane = DataPlane(pipeline, Observers(metrics, log), tasks, max_body_bytes=runtime.max_body_bytes)
+            yield
+            app.data_plane = None
+
+    app = Gateway(title="Nexus Gateway", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    add_operations(
+        app, lambda: "starting" if app.data_plane is None else "ok", metrics.registry, runtime.metrics_key_digest
+    )
+    add_docs(app)
+    return app
+
+
+async def open_pipeline(runtime: Runtime, stack: AsyncExitStack) -> Pipeline:
+    """Opens the upstreams on the running loop; `stack` closes them."""
+    timeouts = runtime.timeouts
+    request_timeout = Bound(timeouts.request_s, "GATEWAY_REQUEST_TIMEOUT_SECONDS")
+    endpoints = []
+    for spec in runtime.upstreams:
+        upstream = KINDS[spec.kind](spec, runtime)
+        stack.push_async_callback(upstream.aclose)
+        endpoints.append(Endpoint(upstream, request_timeout))
+    return Pipeline(
+        Authenticator(_key_ring(runtime)),
+        Admission(MemoryLimitStore(), time.monotonic),
+        Routes(endpoints, runtime.default_upstream),
+        _executor(timeouts, runtime.max_answer_bytes),
+    )
+
+
+def _key_ring(runtime: Runtime) -> KeyRing:
+    return KeyRing(
+        {digest: Principal(key_id_of(digest), runtime.requests_per_minute) for digest in runtime.api_key_digests}
+    )
+
+
+def _executor(timeouts: Timeouts, max_answer_bytes: int) -> Executor:
+    deadline_s, maximum_s = timeouts.deadline_s, timeouts.stream_max_s
+    return Executor(
+        clock=time.monotonic,
+        deadline=Bound(deadline_s, "GATEWAY_DEADLINE_SECONDS") if deadline_s is not None else None,
+        stream_idle=Bound(timeouts.stream_idle_s, "GATEWAY_STREAM_IDLE_TIMEOUT_SECONDS"),
+        stream_maximum=Bound(maximum_s if maximum_s is not None else math.inf, "GATEWAY_STREAM_MAX_SECONDS"),
+        max_answer_bytes=max_answer_bytes,
+    )
