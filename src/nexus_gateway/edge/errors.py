@@ -13,7 +13,7 @@ import msgspec
 from nexus_gateway.core import errors
 from nexus_gateway.core.errors import GatewayError
 
-Rendered = tuple[int, list[tuple[bytes, bytes]], bytes]  # status, headers, body
+Rendered = tuple[int, list[tuple[bytes, bytes]], bytes]  # status, headers but for the length, body
 
 MAX_SDK_WAIT_S: Final = 60  # a client's library waits no longer than this; told more, it would come back too early
 
@@ -70,7 +70,6 @@ def render(error: GatewayError) -> Rendered:
     if (wait_s := _wait_s(error)) is not None:
         headers += _wait_headers(wait_s)
     body = _body(error, type_, code)
-    headers.append((b"content-length", b"%d" % len(body)))
     return status, headers, body
 
 

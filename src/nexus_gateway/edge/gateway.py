@@ -13,8 +13,8 @@ from nexus_gateway.core.errors import Draining
 
 from .asgi import PREFIX, DataPlane
 from .errors import render
-from .exchange import Message, Receive, Scope, Send
 from .request_id import HEADER, id_source, request_id_of
+from .wire import Message, Receive, Scope, Send
 
 DATA_PATHS: Final = PREFIX + "/"
 
@@ -37,7 +37,7 @@ class Gateway(FastAPI):
             if self.data_plane is not None:
                 await self.data_plane(scope, receive, send)
             else:
-                await _refuse(scope, receive, send)
+                await _refuse(scope, receive, with_request_id(scope, send, self._new_id))
         elif scope["type"] == "http":
             await super().__call__(scope, receive, with_request_id(scope, send, self._new_id))
         else:
@@ -46,6 +46,7 @@ class Gateway(FastAPI):
 
 async def _refuse(_scope: Scope, _receive: Receive, send: Send) -> None:
     status, headers, body = render(Draining("The gateway is starting or shutting down."))
+    headers.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 

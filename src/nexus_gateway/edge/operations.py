@@ -25,7 +25,7 @@ from nexus_gateway.core.errors import (
 )
 
 from .errors import render
-from .exchange import PRESENCE
+from .protocol import SERVING
 
 OK: Final = "ok"
 DEGRADED: Final = "degraded"
@@ -43,8 +43,8 @@ def add_operations(
 
     @router.get("/readyz", summary="Should traffic come here", responses={503: {"description": "Not now."}})
     async def readyz(request: Request) -> JSONResponse:
-        presence = request.scope.get("extensions", {}).get(PRESENCE)
-        state = "draining" if presence is not None and presence.draining else readiness()
+        serving = request.scope.get("extensions", {}).get(SERVING)
+        state = "draining" if serving is not None and serving.draining else readiness()
         return JSONResponse({"status": state}, 200 if state in (OK, DEGRADED) else 503)
 
     @router.get("/metrics", summary="Prometheus metrics", response_class=Response)

@@ -4,7 +4,7 @@ leaves is noticed.
 For:      `nexus-gateway serve`. Under bare uvicorn none of this holds.
 Touches:  its connection. Timers are not set per request: a sweeper looks at every connection a few times a second.
 
-A request whose caller has left has its task cancelled, so that the application needs no watcher. `gone` tells it why.
+A request for inference whose caller has left has its task cancelled, so that the exchange needs no watcher.
 """
 
 import asyncio
@@ -16,9 +16,12 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from nexus_gateway.config.runtime import Timeouts
 from nexus_gateway.core.errors import GatewayError, HeadTooLarge, MalformedRequest, RequestTooSlow, TargetTooLong
+from nexus_gateway.core.model import Operation
 
+from .asgi import OPERATIONS as ROUTES
+from .asgi import DataPlane
+from .direct import STATUS_LINES, DirectWire
 from .errors import render
-from .exchange import PRESENCE
 
 MAX_TARGET_BYTES: Final = 8 << 10
 MAX_HEAD_BYTES: Final = 64 << 10
@@ -28,19 +31,18 @@ MAX_DISCARDED_BYTES: Final = 64 << 20  # of a body nobody wants, read so that it
 WRITE_BUFFER_BYTES: Final = 64 << 10  # per connection, before the application has to wait for the caller
 KEEP_ALIVE_S: Final = 75.0  # longer than the usual client's own idle time, so that the client closes first
 
-REASONS: Final = {
-    400: b"Bad Request",
-    408: b"Request Timeout",
-    414: b"URI Too Long",
-    431: b"Request Header Fields Too Large",
-}
+SERVING: Final = "nexus.serving"  # the ASGI extension that shows our server to the application
+OPERATIONS: Final = {path.encode("ascii"): operation for path, operation in ROUTES.items()}
 
 
 class Serving(Protocol):
-    """What a connection knows of its server."""
+    """What a connection knows of its server. `data_plane` is None while the application is not open."""
 
     timeouts: Timeouts
     draining: bool
+
+    @property
+    def data_plane(self) -> DataPlane | None: ...
 
 
 class Refused(Exception):
@@ -52,13 +54,12 @@ class Refused(Exception):
 
 
 class GatewayProtocol(HttpToolsProtocol):
-    """One client connection. Also the `Presence` of whatever request it carries."""
+    """One client connection. Requests for inference take the direct way, all others that of the application."""
 
     def __init__(self, serving: Serving, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.gone = False
         self._serving = serving
-        self._extensions = {PRESENCE: self}
+        self._extensions = {SERVING: serving}
         self._task: asyncio.Task[None] | None = None
         self._write_timer: asyncio.TimerHandle | None = None
         self._is_reading_head = True
@@ -67,10 +68,6 @@ class GatewayProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._trailer_bytes = 0
         self._discarded_bytes = 0
-
-    @property
-    def draining(self) -> bool:
-        return self._serving.draining
 
     # ---- the connection
 
@@ -83,10 +80,10 @@ class GatewayProtocol(HttpToolsProtocol):
         for cycle, _ in self.pipeline:  # queued behind the present one: they must not start
             cycle.disconnected = True
         self.pipeline.clear()
-        is_unanswered = self.cycle is not None and not self.cycle.response_complete
+        cycle = self.cycle
         super().connection_lost(exc)
-        if is_unanswered and self._task is not None:
-            self.gone = True
+        if isinstance(cycle, DirectWire) and not cycle.response_complete and self._task is not None:
+            cycle.gone = True
             self._task.cancel()
 
     def data_received(self, data: bytes) -> None:
@@ -124,8 +121,13 @@ class GatewayProtocol(HttpToolsProtocol):
 
     # ---- the parser's callbacks
 
+    def on_message_begin(self) -> None:
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+
     def on_url(self, url: bytes) -> None:
-        super().on_url(url)
+        self.url += url
         if len(self.url) > MAX_TARGET_BYTES:
             raise Refused(TargetTooLong(f"The request target is over {MAX_TARGET_BYTES} bytes."))
 
@@ -141,13 +143,45 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._check_framing()
-        self.scope["extensions"] = self._extensions  # type: ignore[typeddict-item]  # an object, not a dictionary
         self._is_reading_head = False
         self._is_reading_body = True
         self._discarded_bytes = self._trailer_bytes = 0
-        super().on_headers_complete()
+        operation = OPERATIONS.get(self.url)
+        data_plane = self._serving.data_plane
+        if operation is None or data_plane is None or self.parser.get_method() != b"POST":
+            self._begin_usual()
+        else:
+            self._begin_direct(data_plane, operation)
         if self._serving.draining:
             self.cycle.keep_alive = False
+
+    def _begin_usual(self) -> None:
+        headers, url = self.headers, self.url
+        super().on_message_begin()
+        self.headers += headers
+        self.url = url
+        self.scope["extensions"] = self._extensions  # type: ignore[typeddict-item]  # an object, not a dictionary
+        super().on_headers_complete()
+
+    def _begin_direct(self, data_plane: DataPlane, operation: Operation) -> None:
+        is_1_0 = self.parser.get_http_version() == "1.0"
+        headers, previous = self.headers, self.cycle
+        wire = DirectWire(
+            self.transport,
+            self.flow,
+            lambda wire: data_plane.exchange(operation, headers, wire),
+            self.server_state.default_headers,
+            self.on_response_complete,
+            keep_alive=not is_1_0 and self.parser.should_keep_alive(),
+            chunked=not is_1_0,
+            expects_continue=self.expect_100_continue,
+        )
+        self.cycle = wire  # type: ignore[assignment]  # all that uvicorn's protocol asks of one
+        if previous is None or previous.response_complete:
+            self._start_asgi_task(wire, None)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((wire, None))  # type: ignore[arg-type]
 
     def _check_framing(self) -> None:
         """What two readers of one head could understand differently (RFC 9112, sections 3.2 and 6.1)."""
@@ -170,19 +204,24 @@ class GatewayProtocol(HttpToolsProtocol):
             if self._discarded_bytes > MAX_DISCARDED_BYTES:
                 self.transport.close()
             return
-        super().on_body(body)
+        if isinstance(self.cycle, DirectWire):
+            self.cycle.take(body)
+        else:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._is_reading_body = False
         self._is_reading_head = True
         self._head_bytes = 0
         self._since_s = self.loop.time()
-        super().on_message_complete()
+        if not self.cycle.response_complete:
+            self.cycle.more_body = False
+            self.cycle.message_event.set()
 
     # ---- the application's task
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        task = self._task = self.loop.create_task(cycle.run_asgi(app))
+    def _start_asgi_task(self, cycle: RequestResponseCycle | DirectWire, app: ASGI3Application | None) -> None:
+        task = self._task = self.loop.create_task(cycle.run_asgi(app))  # type: ignore[arg-type]
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
@@ -222,7 +261,7 @@ class GatewayProtocol(HttpToolsProtocol):
         error = cause.error if isinstance(cause, Refused) else MalformedRequest("The request is not valid HTTP/1.1.")
         if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
             status, headers, body = render(error)
-            lines = [b"HTTP/1.1 %d %b\r\nconnection: close\r\n" % (status, REASONS[status])]
-            lines += [b"%b: %b\r\n" % header for header in headers]
+            headers += [(b"content-length", b"%d" % len(body)), (b"connection", b"close")]
+            lines = [STATUS_LINES[status], *(b"%b: %b\r\n" % header for header in headers)]
             self.transport.write(b"%b\r\n%b" % (b"".join(lines), body))
         self.transport.close()

@@ -26,6 +26,7 @@ from uvicorn.server import HANDLED_SIGNALS
 
 from nexus_gateway.config.runtime import Timeouts
 
+from .asgi import DataPlane
 from .protocol import GatewayProtocol
 
 SWEEP_S: Final = 0.25  # how often connections are looked at; sooner where a deadline is short
@@ -41,6 +42,7 @@ class GatewayServer(uvicorn.Server):
     ) -> None:
         self.timeouts = timeouts
         self.draining = False
+        self._app = app
         self._sweeper: asyncio.Task[None] | None = None
         super().__init__(
             uvicorn.Config(
@@ -57,6 +59,10 @@ class GatewayServer(uvicorn.Server):
                 log_config=log_config,
             )
         )
+
+    @property
+    def data_plane(self) -> DataPlane | None:
+        return getattr(self._app, "data_plane", None)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

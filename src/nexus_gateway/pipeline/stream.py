@@ -68,6 +68,11 @@ class EventStream:
         self._ended = False
         self.events = 0  # given out so far, `[DONE]` not counted
 
+    @property
+    def is_over(self) -> bool:
+        """What `next` gave was the last piece."""
+        return self._ended and not self._ready
+
     async def start(self, deadline_s: float) -> None:
         """Return once the first event is there, so that the head may go out. Raises what broke before it did."""
         while not (self._ready or self._ended):
@@ -76,12 +81,10 @@ class EventStream:
                 raise self._failure
 
     async def next(self) -> bytes:
-        """One or more whole events; `b""` after the last."""
+        """One or more whole events. Ask no more once `is_over`."""
         while not self._ready:
             if self._failure is not None:
                 raise self._failure
-            if self._ended:
-                return b""
             await self._pull(self._read_deadline_s())
         given = self._ready[0] if len(self._ready) == 1 else b"".join(self._ready)
         self._ready.clear()
