@@ -1,68 +1,44 @@
-"""Limits in memory: what a principal may do, what is consumed, what is forgotten."""
+"""What only the store in memory promises: it forgets who is idle, and nobody else."""
 
 import pytest
 
 from nexus_gateway.core.model import Principal
+from nexus_gateway.stores.base import Cost
 from nexus_gateway.stores.memory import MemoryLimitStore
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_the_limit_is_admitted_and_no_more() -> None:
-    store, caller = MemoryLimitStore(), Principal("key-a", 3)
-    verdicts = [await store.admit(caller, 10.25) for _ in range(4)]
-    assert [verdict and verdict.allowed for verdict in verdicts] == [True, True, True, False]
-    assert [verdict and verdict.remaining for verdict in verdicts] == [2, 1, 0, 0]
-    refused = verdicts[-1]
-    assert refused is not None
-    assert (refused.limit, refused.reset_s, refused.retry_after_s) == (3, 60.75, 60.75)
-    again = await store.admit(caller, 10.25 + refused.retry_after_s)
-    assert again is not None
-    assert again.allowed
-
-
-async def test_a_look_consumes_nothing_and_knows_who_is_exhausted() -> None:
-    store, caller = MemoryLimitStore(), Principal("key-a", 1)
-    assert store.look(caller, 10) is None
-    await store.admit(caller, 10)
-    for _ in range(5):
-        seen = store.look(caller, 11)
-        assert seen is not None
-        assert (seen.allowed, seen.remaining, seen.retry_after_s) == (False, 0, 60)
-    rested = store.look(caller, 71)
-    assert rested is not None
-    assert rested.allowed
-
-
-async def test_no_limit_is_no_verdict_and_no_memory() -> None:
+async def test_without_limits_nothing_is_remembered() -> None:
     store, caller = MemoryLimitStore(), Principal("key-a", None)
-    assert await store.admit(caller, 1) is None
-    assert store.look(caller, 1) is None
+    decision = await store.admit(caller, Cost(10**9), 1)
+    assert decision.hold is not None
+    store.settle(decision.hold, 10, 2)
+    assert store.look(caller, 3) is None
     assert len(store) == 0
-
-
-async def test_principals_do_not_share() -> None:
-    store = MemoryLimitStore()
-    for key_id in ("a", "b"):
-        verdict = await store.admit(Principal(key_id, 1), 1)
-        assert verdict is not None
-        assert verdict.allowed
-
-
-async def test_a_changed_limit_counts_at_once() -> None:
-    store = MemoryLimitStore()
-    await store.admit(Principal("a", 1), 1)
-    raised = await store.admit(Principal("a", 2), 2)
-    assert raised is not None
-    assert (raised.allowed, raised.limit, raised.remaining) == (True, 2, 0)
 
 
 async def test_idle_principals_are_forgotten_as_others_arrive() -> None:
     store, at_s = MemoryLimitStore(), 0.0
     for i in range(20_000):
         at_s = i / 10
-        await store.admit(Principal(f"key-{i}", 5), at_s)
+        await store.admit(Principal(f"key-{i}", 5), Cost(), at_s)
     assert len(store) <= 2 * 61 * 10
-    busy = await store.admit(Principal("key-19999", 5), at_s)
-    assert busy is not None
-    assert busy.remaining == 3
+    busy = await store.admit(Principal("key-19999", 5), Cost(), at_s)
+    assert busy.requests is not None
+    assert busy.requests.remaining == 3
+
+
+async def test_whoever_holds_or_owes_is_not_forgotten() -> None:
+    store = MemoryLimitStore()
+    holding, owing = Principal("holding", None, 100), Principal("owing", None, 100)
+    held, spent = await store.admit(holding, Cost(60), 0), await store.admit(owing, Cost(60), 0)
+    assert held.hold is not None
+    assert spent.hold is not None
+    store.settle(spent.hold, 10_000, 1)
+    for i in range(2_000):
+        await store.admit(Principal(f"key-{i}", 5), Cost(), 100 + i)
+    assert (await store.admit(holding, Cost(41), 2200)).hold is None
+    assert (await store.admit(owing, Cost(1), 2200)).hold is None
+    store.settle(held.hold, 0, 2200)
+    assert (await store.admit(holding, Cost(100), 2200)).hold is not None

@@ -30,6 +30,10 @@ class Principal:
     tokens_per_minute: int | None = None
     max_concurrency: int | None = None
 
+    @property
+    def is_unlimited(self) -> bool:
+        return self.requests_per_minute is None and self.tokens_per_minute is None and self.max_concurrency is None
+
 
 class Call(msgspec.Struct, frozen=True, gc=False):
     """What the gateway read of a valid request body. `body` is what the caller sent, byte for byte."""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from nexus_gateway.core.errors import RateLimited
 from nexus_gateway.core.model import CallRecord, Principal
-from nexus_gateway.stores.base import LimitStore, Verdict
+from nexus_gateway.stores.base import Cost, LimitStore, Verdict
 
 
 class Admission:
@@ -16,17 +16,15 @@ class Admission:
 
     def look(self, principal: Principal, record: CallRecord) -> None:
         """Refuse a caller known to be exhausted before its body is read. Consumes nothing. Raises RateLimited."""
-        verdict = self._store.look(principal, self._clock())
-        if verdict is not None and not verdict.allowed:
-            self._refuse(verdict, record)
+        refused = self._store.look(principal, self._clock())
+        if refused is not None and refused.requests is not None:
+            self._refuse(refused.requests, record)
 
     async def admit(self, principal: Principal, record: CallRecord) -> None:
         """Take one request from the caller's limit. Raises RateLimited."""
-        verdict = await self._store.admit(principal, self._clock())
-        if verdict is None:
-            return
-        record.verdict = verdict
-        if not verdict.allowed:
+        decision = await self._store.admit(principal, Cost(), self._clock())
+        verdict = record.verdict = decision.requests
+        if verdict is not None and not verdict.allowed:
             self._refuse(verdict, record)
 
     def _refuse(self, verdict: Verdict, record: CallRecord) -> None:
