@@ -4,17 +4,21 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
-UV := .venv/uv/bin/uv
-BIN := .venv/bin
+RUN_ARGS ?=
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
+LOCK_ARGS ?=
+
+BIN := .venv/bin
+UV := .venv/uv/bin/uv
 
 .PHONY: help run test check format smoke bench lock clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
 run: .venv/runtime.stamp ## start on http://127.0.0.1:8000 with the built-in mock model and the key dev-key
-	@exec $(BIN)/nexus-gateway serve
+	@exec $(BIN)/nexus-gateway serve $(RUN_ARGS)
 
 test: .venv/dev.stamp ## all tests, one seed
 	@$(BIN)/pytest $(PYTEST_ARGS)
@@ -34,34 +38,46 @@ format: .venv/dev.stamp ## rewrite the code in the project's format
 smoke: .venv/runtime.stamp ## an agent's turns against a running gateway, or one of its own
 	@./gateway/scripts/agent_client_smoke.sh
 
-bench: .venv/dev.stamp ## what the gateway costs, against the same calls without it
-	@$(BIN)/python -m bench
+bench: .venv/runtime.stamp ## what the gateway costs, against the same calls without it (under a minute)
+	@$(BIN)/python -m bench $(BENCH_ARGS)
 
-lock: $(UV) ## pin the dependencies anew (for maintainers)
-	@$(UV) pip compile $(LOCK) pyproject.toml requirements/build.in -o requirements/runtime.txt
-	@$(UV) pip compile $(LOCK) pyproject.toml requirements/build.in --group dev -c requirements/runtime.txt \
+lock: $(UV) ## pin what pyproject.toml asks for (for maintainers; newer versions with LOCK_ARGS=--upgrade)
+	@$(LIKE_PIP); $(UV) $(LOCK) requirements/uv.in -o requirements/uv.txt
+	@$(LIKE_PIP); $(UV) $(LOCK) pyproject.toml requirements/build.in -o requirements/runtime.txt
+	@$(LIKE_PIP); $(UV) $(LOCK) pyproject.toml requirements/build.in --group dev -c requirements/runtime.txt \
 		-o requirements/dev.txt
 
 clean: ## remove what set-up and tools made
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-LOCK := --quiet --upgrade --universal --generate-hashes --no-header --no-annotate --only-binary :all: --python-version 3.11
-SYNC := pip install --quiet --exact --require-hashes --only-binary :all: --python $(BIN)/python
+LOCK = pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	--only-binary :all: $(LOCK_ARGS)
+SYNC := pip sync --quiet --require-hashes --only-binary :all: --python $(BIN)/python
 SELF := pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python -e .
 
-# A later stamp stands for the earlier one too, so that `make run` after `make test` takes nothing away.
+# uv reads no configuration of pip's: hand it the index and the certificates that pip was given, unless it has its own.
+define LIKE_PIP
+told_pip() { .venv/uv/bin/pip config get "global.$$1" 2>/dev/null || true; }; \
+index="$${UV_DEFAULT_INDEX:-$${UV_INDEX_URL:-$${PIP_INDEX_URL:-$$(told_pip index-url)}}}"; \
+cert="$${SSL_CERT_FILE:-$${PIP_CERT:-$$(told_pip cert)}}"; \
+if [ -n "$$index" ]; then export UV_DEFAULT_INDEX="$$index"; fi; \
+if [ -n "$$cert" ]; then export SSL_CERT_FILE="$$cert"; fi
+endef
+
+# A stamp is newer than what it was made from. The second stands for the first too, so that `make run` after
+# `make test` takes nothing away.
 .venv/runtime.stamp: $(UV) requirements/runtime.txt pyproject.toml
-	@if [ ! -e .venv/dev.stamp ]; then $(UV) $(SYNC) -r requirements/runtime.txt && $(UV) $(SELF); \
-	else $(MAKE) --no-print-directory .venv/dev.stamp; fi
+	@if [ -e .venv/dev.stamp ]; then $(MAKE) --no-print-directory .venv/dev.stamp; else \
+		$(LIKE_PIP); $(UV) $(SYNC) requirements/runtime.txt; $(UV) $(SELF); fi
 	@touch $@
 
 .venv/dev.stamp: $(UV) requirements/dev.txt pyproject.toml
-	@$(UV) $(SYNC) -r requirements/dev.txt
-	@$(UV) $(SELF)
+	@$(LIKE_PIP); $(UV) $(SYNC) requirements/dev.txt; $(UV) $(SELF)
+	@$(UV) pip check --quiet --python $(BIN)/python
 	@touch $@ .venv/runtime.stamp
 
 $(UV): requirements/uv.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Nexus Gateway needs Python 3.11 or newer: make PYTHON=python3.12")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Nexus Gateway needs Python 3.11 or newer: make PYTHON=python3.12 …")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@test -x .venv/uv/bin/python || $(PYTHON) -m venv .venv/uv
 	@.venv/uv/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/uv.txt
