@@ -5,12 +5,14 @@ Touches:  nothing. Keys are random and long, so that SHA-256 needs neither salt 
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 from .errors import Unauthenticated
 from .model import Principal
 
-INVALID_KEY = "The API key is missing or not valid."
+INVALID_KEY: Final = "The API key is missing or not valid."
+KEY_HEADERS: Final = (b"x-api-key", b"api-key")
 
 
 def key_id_of(digest: bytes) -> str:
@@ -34,22 +36,24 @@ class KeyRing:
         return principal
 
 
-def read_credential(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+def read_credential(headers: Sequence[tuple[bytes, bytes]], fields: Mapping[bytes, bytes]) -> bytes:
     """The one credential of a request, from `Authorization: Bearer`, `X-API-Key` or `api-key`.
 
-    Raises Unauthenticated when there is none, or two that differ.
+    `fields` are the headers by name, the last of each. Raises Unauthenticated when there is none, or two that differ.
     """
-    found: bytes | None = None
-    for name, value in headers:
-        if name == b"authorization":
-            if value[:7].lower() != b"bearer ":
-                continue  # another scheme is meant for a proxy before us
-            value = value[7:].strip()
-        elif name != b"x-api-key" and name != b"api-key":
-            continue
-        if found is not None and found != value:
-            raise Unauthenticated("Two different credentials were given; send one.")
-        found = value
-    if not found:
+    found = [value for name in KEY_HEADERS if (value := fields.get(name)) is not None]
+    bearer = fields.get(b"authorization")
+    if bearer is not None and _is_bearer(bearer):  # another scheme is meant for a proxy before us
+        found.append(bearer[7:].strip())
+    if len(fields) != len(headers):
+        found += [value for name, value in headers if name in KEY_HEADERS]
+        found += [value[7:].strip() for name, value in headers if name == b"authorization" and _is_bearer(value)]
+    if len(found) > 1 and len(set(found)) > 1:
+        raise Unauthenticated("Two different credentials were given; send one.")
+    if not found or not found[0]:
         raise Unauthenticated(INVALID_KEY)
-    return found
+    return found[0]
+
+
+def _is_bearer(value: bytes) -> bool:
+    return value[:7].lower() == b"bearer "

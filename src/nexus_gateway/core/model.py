@@ -7,6 +7,7 @@ Touches:  nothing.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 import msgspec
 
@@ -19,6 +20,10 @@ class Operation(Enum):
     CHAT = "/chat/completions"
     COMPLETIONS = "/completions"
     EMBEDDINGS = "/embeddings"
+
+
+OPERATION_NAMES: Final = {operation: operation.name.lower() for operation in Operation}
+"""As metrics and logs call them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from nexus_gateway.core.errors import GatewayError, MethodNotAllowed, ModelNotFound, UnsupportedEndpoint
-from nexus_gateway.core.model import Operation
+from nexus_gateway.core.model import CallRecord, Operation
 from nexus_gateway.observe.base import Observer
 from nexus_gateway.pipeline.handle import Pipeline
 from nexus_gateway.pipeline.tasks import Tasks
@@ -39,10 +39,9 @@ class DataPlane:
 
     def exchange(self, operation: Operation, headers: Headers, wire: Wire) -> Coroutine[Any, Any, None]:
         """The whole life of one request, for the server's task to run."""
-        request_id = request_id_of(headers, self._new_id)
-        return Exchange(
-            self._pipeline, self._observer, self._max_body_bytes, operation, headers, request_id, wire
-        ).run()
+        fields = dict(headers)
+        record = CallRecord(request_id_of(fields, self._new_id), operation, time.time(), time.monotonic())
+        return Exchange(self._pipeline, self._observer, self._max_body_bytes, headers, fields, record, wire).run()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         operation = OPERATIONS.get(scope["path"])
@@ -67,7 +66,7 @@ class DataPlane:
         except GatewayError as error:
             status, headers, body = render(error)
         headers.append((b"content-length", b"%d" % len(body)))
-        headers.append((HEADER, request_id_of(scope["headers"], self._new_id).encode("ascii")))
+        headers.append((HEADER, request_id_of(dict(scope["headers"]), self._new_id).encode("ascii")))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
@@ -80,7 +79,7 @@ class DataPlane:
             raise UnsupportedEndpoint(f"The gateway does not serve this path. It serves {supported}.")
         if scope["method"] not in ("GET", "HEAD"):
             raise MethodNotAllowed(f"{MODELS} answers GET only.", allowed="GET, HEAD")
-        self._pipeline.authenticator.authenticate(scope["headers"])
+        self._pipeline.authenticator.authenticate(scope["headers"], dict(scope["headers"]))
         body = msgspec.json.encode(self._models(path.removeprefix(MODELS).removeprefix("/")))
         return 200, [(b"content-type", b"application/json")], body
 

@@ -8,10 +8,11 @@ Touches:  the caller, by its wire.
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 from typing import Final
 
 from nexus_gateway.core.errors import BodyTooLarge, Draining, GatewayError, InternalError
-from nexus_gateway.core.model import CallRecord, Operation
+from nexus_gateway.core.model import CallRecord
 from nexus_gateway.observe.base import Observer
 from nexus_gateway.pipeline.arrival import Answer, Arrival
 from nexus_gateway.pipeline.handle import Pipeline
@@ -36,31 +37,34 @@ log = logging.getLogger(__name__)
 class Exchange:
     """Made for each request to an inference route; `run` is its whole life."""
 
-    __slots__ = ("_head_sent", "_headers", "_max_body_bytes", "_observer", "_pipeline", "_record", "_wire")
+    __slots__ = ("_fields", "_head_sent", "_headers", "_max_body_bytes", "_observer", "_pipeline", "_record", "_wire")
 
     def __init__(
         self,
         pipeline: Pipeline,
         observer: Observer,
         max_body_bytes: int,
-        operation: Operation,
         headers: Headers,
-        request_id: str,
+        fields: Mapping[bytes, bytes],
+        record: CallRecord,
         wire: Wire,
     ) -> None:
         self._pipeline = pipeline
         self._observer = observer
         self._max_body_bytes = max_body_bytes
         self._headers = headers
+        self._fields = fields
         self._wire = wire
         self._head_sent = False
-        self._record = CallRecord(request_id, operation, time.time(), time.monotonic())
+        self._record = record
 
     async def run(self) -> None:
         record, wire = self._record, self._wire
         self._observer.started()
         try:
-            answer = await self._pipeline.handle(Arrival(record.operation, self._headers, self._read_body, record))
+            answer = await self._pipeline.handle(
+                Arrival(record.operation, self._headers, self._fields, self._read_body, record)
+            )
             if isinstance(answer.body, EventStream):
                 await self._send_stream(answer, answer.body)
             else:
@@ -86,9 +90,8 @@ class Exchange:
     async def _read_body(self) -> bytes:
         limit = self._max_body_bytes
         try:
-            for name, value in self._headers:
-                if name == b"content-length" and int(value) > limit:
-                    raise TooMuch
+            if int(self._fields.get(b"content-length", 0)) > limit:
+                raise TooMuch
             return await self._wire.read_body(limit)
         except TooMuch:
             raise BodyTooLarge(

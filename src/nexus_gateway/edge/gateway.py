@@ -53,7 +53,7 @@ async def _refuse(_scope: Scope, _receive: Receive, send: Send) -> None:
 
 def with_request_id(scope: Scope, send: Send, new_id: Callable[[], str]) -> Send:
     """Name every answer, also those that no exchange made."""
-    request_id = request_id_of(scope["headers"], new_id).encode("ascii")
+    request_id = request_id_of(dict(scope["headers"]), new_id).encode("ascii")
 
     async def named(message: Message) -> None:
         if message["type"] == "http.response.start":

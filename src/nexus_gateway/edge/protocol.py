@@ -132,14 +132,12 @@ class GatewayProtocol(HttpToolsProtocol):
             raise Refused(TargetTooLong(f"The request target is over {MAX_TARGET_BYTES} bytes."))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._is_reading_head:  # a trailer: read past, within bounds
-            self._trailer_bytes += len(name) + len(value)
-            if self._trailer_bytes > MAX_TRAILER_BYTES:
-                raise Refused(HeadTooLarge(f"The trailers are over {MAX_TRAILER_BYTES} bytes."))
+        if self._is_reading_head:
+            self.headers.append((name.lower(), value))
             return
-        super().on_header(name, value)
-        if len(self.headers) > MAX_FIELDS:
-            raise Refused(HeadTooLarge(f"The request has more than {MAX_FIELDS} header fields."))
+        self._trailer_bytes += len(name) + len(value)  # read past, within bounds
+        if self._trailer_bytes > MAX_TRAILER_BYTES:
+            raise Refused(HeadTooLarge(f"The trailers are over {MAX_TRAILER_BYTES} bytes."))
 
     def on_headers_complete(self) -> None:
         self._check_framing()
@@ -156,10 +154,10 @@ class GatewayProtocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def _begin_usual(self) -> None:
-        headers, url = self.headers, self.url
+        headers, url, expects = self.headers, self.url, self.expect_100_continue
         super().on_message_begin()
         self.headers += headers
-        self.url = url
+        self.url, self.expect_100_continue = url, expects
         self.scope["extensions"] = self._extensions  # type: ignore[typeddict-item]  # an object, not a dictionary
         super().on_headers_complete()
 
@@ -185,18 +183,17 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def _check_framing(self) -> None:
         """What two readers of one head could understand differently (RFC 9112, sections 3.2 and 6.1)."""
-        hosts = lengths = encodings = 0
-        for name, _ in self.headers:
-            if name == b"host":
-                hosts += 1
-            elif name == b"content-length":
-                lengths += 1
-            elif name == b"transfer-encoding":
-                encodings += 1
+        names = [name for name, _ in self.headers]
+        if len(names) > MAX_FIELDS:
+            raise Refused(HeadTooLarge(f"The request has more than {MAX_FIELDS} header fields."))
+        hosts = names.count(b"host")
         if hosts != 1 and (hosts or self.parser.get_http_version() == "1.1"):
             raise Refused(MalformedRequest("The request must have exactly one Host header."))
-        if lengths + encodings > 1:
+        if names.count(b"content-length") + names.count(b"transfer-encoding") > 1:
             raise Refused(MalformedRequest("The request states its body's length more than once."))
+        self.expect_100_continue = b"expect" in names and (b"expect", b"100-continue") in [
+            (name, value.lower()) for name, value in self.headers
+        ]
 
     def on_body(self, body: bytes) -> None:
         if self.cycle.response_complete:

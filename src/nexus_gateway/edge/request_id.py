@@ -3,7 +3,7 @@
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 HEADER: Final = b"x-request-id"
@@ -11,11 +11,10 @@ HEADER: Final = b"x-request-id"
 _FIT: Final = re.compile(rb"[\w.-]{1,128}")
 
 
-def request_id_of(headers: Iterable[tuple[bytes, bytes]], new_id: Callable[[], str]) -> str:
-    for name, value in headers:
-        if name == HEADER and _FIT.fullmatch(value):
-            return value.decode("ascii")
-    return new_id()
+def request_id_of(fields: Mapping[bytes, bytes], new_id: Callable[[], str]) -> str:
+    """`fields` are the request's headers by name."""
+    given = fields.get(HEADER)
+    return given.decode("ascii") if given is not None and _FIT.fullmatch(given) else new_id()
 
 
 def id_source() -> Callable[[], str]:

@@ -17,11 +17,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from nexus_gateway.core.model import CallRecord, Operation
+from nexus_gateway.core.model import OPERATION_NAMES, CallRecord
 
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
-
-OPERATION_NAMES: Final = {operation: operation.name.lower() for operation in Operation}
 
 Labels = tuple[str, ...]
 

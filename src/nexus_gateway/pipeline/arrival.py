@@ -1,6 +1,6 @@
 """A request as the edge hands it over, and the answer as it gets it back."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from nexus_gateway.core.model import CallRecord, Operation
@@ -11,11 +11,12 @@ from .stream import EventStream
 
 @dataclass(slots=True)
 class Arrival:
-    """`headers` are the caller's, lower-case names; `read_body` reads the body once, to the limit, and raises
-    BodyTooLarge beyond it."""
+    """`headers` are the caller's, lower-case names; `fields` the same by name, the last of each. `read_body` reads the
+    body once, to the limit, and raises BodyTooLarge beyond it."""
 
     operation: Operation
     headers: Headers
+    fields: Mapping[bytes, bytes]
     read_body: Callable[[], Awaitable[bytes]]
     record: CallRecord
 

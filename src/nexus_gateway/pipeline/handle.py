@@ -4,9 +4,10 @@ For:      one place that reads as that sentence; each step is a file beside it.
 Touches:  nothing itself.
 """
 
+from collections.abc import Mapping
+
 from nexus_gateway.core.body import parse_call
 from nexus_gateway.core.errors import UnsupportedMediaType
-from nexus_gateway.upstreams.base import Headers
 
 from .admit import Admission
 from .arrival import Answer, Arrival
@@ -27,10 +28,10 @@ class Pipeline:
     async def handle(self, arrival: Arrival) -> Answer:
         """Raises GatewayError kinds. A stream in the answer belongs to the one who called."""
         record = arrival.record
-        principal = self.authenticator.authenticate(arrival.headers)
+        principal = self.authenticator.authenticate(arrival.headers, arrival.fields)
         record.key_id = principal.key_id
         self._admission.look(principal, record)
-        _require_json(arrival.headers)
+        _require_json(arrival.fields)
         body = await arrival.read_body()
         record.request_bytes = len(body)
         call = parse_call(arrival.operation, body)
@@ -41,8 +42,6 @@ class Pipeline:
         return await self._executor.execute(call, endpoint, arrival)
 
 
-def _require_json(headers: Headers) -> None:
-    for name, value in headers:
-        if name == b"content-type" and value[:16].lower() == b"application/json":
-            return
-    raise UnsupportedMediaType("The content type must be application/json.")
+def _require_json(fields: Mapping[bytes, bytes]) -> None:
+    if fields.get(b"content-type", b"")[:16].lower() != b"application/json":
+        raise UnsupportedMediaType("The content type must be application/json.")
