@@ -13,12 +13,14 @@ from .account import Cost
 from .model import Call, Operation
 
 MEDIA_TOKENS: Final = 1000  # for an image, audio or file part, however long its base64 is
+MAX_COUNT: Final = 10**12  # more than any limit; a caller may write any number of digits
 
 _ARRAY: Final = ord("[")
 _ESCAPE_EXCESS_BYTES: Final = 3  # `\ud55c` takes six bytes, the letter three
 _TEXT_PARTS: Final = frozenset({"text", "input_text", "refusal"})
-_LIMIT_MEMBERS: Final = ("max_tokens", "max_completion_tokens")
-_PROMPT_MEMBERS: Final = ("messages", "prompt", "input", "tools", "functions", "response_format")
+_LIMITS: Final = ("max_tokens", "max_completion_tokens")
+_PROMPT: Final = frozenset({"messages", "prompt", "input", "tools", "functions", "response_format"})
+_MAY_BE_NUMBERS: Final = frozenset({"prompt", "input"})
 
 
 class _Message(msgspec.Struct, gc=False):
@@ -35,8 +37,7 @@ _part: Final = msgspec.json.Decoder(_Part).decode
 _count: Final = msgspec.json.Decoder(int).decode
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(msgspec.Struct, frozen=True, gc=False):
     """Tokens. `output` is for all choices together."""
 
     prompt: int
@@ -57,8 +58,10 @@ class Estimator:
 
     def estimate(self, call: Call) -> Estimate:
         """What `call` may come to: its prompt, and the most output that it allows, for each choice."""
-        text_bytes, media = _measure(call)
-        prompt = self.tokens_of(text_bytes) + media * self.media
+        prompt = 0
+        for name, raw in call.members.items():
+            if name in _PROMPT:
+                prompt += self._prompt_tokens(name, raw)
         if call.operation is Operation.EMBEDDINGS:
             return Estimate(prompt, 0)
         return Estimate(prompt, call.choices * self._output_limit(call))
@@ -70,35 +73,33 @@ class Estimator:
         """What was sent of an answer whose usage never came. Most servers send a token an event, some send many."""
         return max(events, self.tokens_of(text_bytes))
 
+    def _prompt_tokens(self, name: str, raw: msgspec.Raw) -> int:
+        value = bytes(raw)
+        if name in _MAY_BE_NUMBERS and b'"' not in value:
+            return value.count(b",") + 1  # the tokens themselves
+        text_bytes = len(value)
+        if b"\\" in value:  # one byte is found ten times faster than two
+            text_bytes -= _ESCAPE_EXCESS_BYTES * value.count(b"\\u")
+        parts = media_bytes = 0
+        if name == "messages" and value.find(b"[", 1) > 0 and b'"type"' in value:
+            parts, media_bytes = _measure_media(value)
+        return self.tokens_of(max(0, text_bytes - media_bytes)) + parts * self.media
+
     def _output_limit(self, call: Call) -> int:
         """The larger of both names, for a server may obey either."""
-        given = [_read_count(call.members[name]) for name in _LIMIT_MEMBERS if name in call.members]
-        return max([count for count in given if count is not None], default=self.default_output)
+        largest = -1
+        for name in _LIMITS:
+            if name in call.members:
+                largest = max(largest, _read_count(call.members[name]))
+        return largest if largest >= 0 else self.default_output
 
 
-def _read_count(raw: msgspec.Raw) -> int | None:
-    """None for what is no count: the upstream will say what it thinks of it."""
+def _read_count(raw: msgspec.Raw) -> int:
+    """Negative for what is no count: the upstream will say what it thinks of it."""
     try:
-        count = _count(raw)
+        return min(_count(raw), MAX_COUNT)
     except msgspec.DecodeError:
-        return None
-    return count if count >= 0 else None
-
-
-def _measure(call: Call) -> tuple[int, int]:
-    """Bytes of text in the prompt and the number of its media parts."""
-    text_bytes = media = 0
-    for name in _PROMPT_MEMBERS:
-        raw = call.members.get(name)
-        if raw is None:
-            continue
-        value = bytes(raw)
-        text_bytes += len(value) - _ESCAPE_EXCESS_BYTES * value.count(b"\\u")
-        if name == "messages" and b'"type"' in value:
-            media_parts, media_bytes = _measure_media(value)
-            media += media_parts
-            text_bytes -= media_bytes
-    return max(text_bytes, 1), media
+        return -1
 
 
 def _measure_media(messages: bytes) -> tuple[int, int]:
