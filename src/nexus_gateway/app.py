@@ -7,7 +7,7 @@ Touches:  everything, once, at start-up.
 import math
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from os import environ as process_environ
 from typing import Final
@@ -21,7 +21,7 @@ from nexus_gateway.edge.asgi import DataPlane
 from nexus_gateway.edge.docs import add_docs
 from nexus_gateway.edge.gateway import Gateway
 from nexus_gateway.edge.operations import add_operations
-from nexus_gateway.observe.base import Observers
+from nexus_gateway.observe.base import Observer, Observers
 from nexus_gateway.observe.lines import LineWriter
 from nexus_gateway.observe.log import RequestLog
 from nexus_gateway.observe.logging import configure, release
@@ -38,6 +38,7 @@ from nexus_gateway.upstreams.base import Upstream
 from nexus_gateway.upstreams.http import HttpUpstream
 from nexus_gateway.upstreams.mock import MockUpstream
 
+STDOUT: Final = 1
 KINDS: Final[Mapping[str, Callable[[UpstreamSpec, Runtime], Upstream]]] = {
     "http": lambda spec, runtime: HttpUpstream(spec, runtime.timeouts),
     "https": lambda spec, runtime: HttpUpstream(spec, runtime.timeouts),
@@ -58,9 +59,9 @@ def create_app(environ: Mapping[str, str] | None = None) -> Gateway:
     return build(loaded.runtime)
 
 
-def build(runtime: Runtime) -> Gateway:
-    """The application for a configuration that is known to be good."""
-    writer = LineWriter()
+def build(runtime: Runtime, *, log_fd: int = STDOUT, observers: Sequence[Observer] = ()) -> Gateway:
+    """The application for a configuration that is known to be good. `observers` are told besides our own."""
+    writer = LineWriter(log_fd)
     metrics = Metrics(lambda: writer.dropped)
 
     @asynccontextmanager
@@ -74,7 +75,9 @@ def build(runtime: Runtime) -> Gateway:
             tasks = Tasks()
             stack.push_async_callback(tasks.aclose)
             pipeline = await open_pipeline(runtime, stack)
-            app.data_plane = DataPlane(pipeline, Observers(metrics, log), tasks, max_body_bytes=runtime.max_body_bytes)
+            app.data_plane = DataPlane(
+                pipeline, Observers(metrics, log, *observers), tasks, max_body_bytes=runtime.max_body_bytes
+            )
             yield
             app.data_plane = None
 
