@@ -1,5 +1,6 @@
 """A whole gateway in the test's own loop: configuration, application, production server."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -21,12 +22,16 @@ class Records:
 
     begun: int = 0
     finished_records: list[CallRecord] = field(default_factory=list)
+    idle: asyncio.Event = field(default_factory=asyncio.Event)
 
     def started(self) -> None:
         self.begun += 1
+        self.idle.clear()
 
     def finished(self, record: CallRecord) -> None:
         self.finished_records.append(record)
+        if self.begun == len(self.finished_records):
+            self.idle.set()
 
     @property
     def last(self) -> CallRecord:
@@ -43,6 +48,10 @@ class Running:
     @property
     def port(self) -> int:
         return self.server.port
+
+    async def idle(self) -> None:
+        """Until every request that began has its finished record."""
+        await self.records.idle.wait()
 
 
 @asynccontextmanager
