@@ -5,6 +5,7 @@ Touches:  everything, once, at start-up.
 """
 
 import math
+import random
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -13,21 +14,24 @@ from os import environ as process_environ
 from typing import Final
 
 from nexus_gateway import __version__
-from nexus_gateway.config.runtime import Runtime, Timeouts, UpstreamSpec
+from nexus_gateway.config.runtime import TIMEOUT_SETTINGS, Runtime, Timeouts, UpstreamSpec
 from nexus_gateway.config.settings import ConfigurationProblems, load
 from nexus_gateway.core.credentials import KeyRing, key_id_of
+from nexus_gateway.core.health import Fleet
 from nexus_gateway.core.model import Principal
+from nexus_gateway.core.routing import compile_routes
 from nexus_gateway.edge.asgi import DataPlane
 from nexus_gateway.edge.docs import add_docs
 from nexus_gateway.edge.gateway import Gateway
 from nexus_gateway.edge.operations import add_operations
-from nexus_gateway.observe.base import Observer, Observers
+from nexus_gateway.observe.base import Observer, Observers, RoutingObserver
 from nexus_gateway.observe.lines import LineWriter
 from nexus_gateway.observe.log import RequestLog
 from nexus_gateway.observe.logging import configure, release
 from nexus_gateway.observe.metrics import Metrics
 from nexus_gateway.pipeline.admit import Admission
 from nexus_gateway.pipeline.authenticate import Authenticator
+from nexus_gateway.pipeline.bounds import Bounds
 from nexus_gateway.pipeline.endpoint import Bound, Endpoint
 from nexus_gateway.pipeline.execute import Executor
 from nexus_gateway.pipeline.handle import Pipeline
@@ -74,7 +78,7 @@ def build(runtime: Runtime, *, log_fd: int = STDOUT, observers: Sequence[Observe
             stack.callback(log.flush)
             tasks = Tasks()
             stack.push_async_callback(tasks.aclose)
-            pipeline = await open_pipeline(runtime, stack)
+            pipeline = await open_pipeline(runtime, metrics, stack)
             app.data_plane = DataPlane(
                 pipeline, Observers(metrics, log, *observers), tasks, max_body_bytes=runtime.max_body_bytes
             )
@@ -89,20 +93,31 @@ def build(runtime: Runtime, *, log_fd: int = STDOUT, observers: Sequence[Observe
     return app
 
 
-async def open_pipeline(runtime: Runtime, stack: AsyncExitStack) -> Pipeline:
+async def open_pipeline(runtime: Runtime, metrics: Metrics, stack: AsyncExitStack) -> Pipeline:
     """Opens the upstreams on the running loop; `stack` closes them."""
     timeouts = runtime.timeouts
-    request_timeout = Bound(timeouts.request_s, "GATEWAY_REQUEST_TIMEOUT_SECONDS")
-    endpoints = []
+    request_timeout = Bound(timeouts.request_s, TIMEOUT_SETTINGS["request_s"])
+    names = [spec.name for spec in runtime.upstreams]
+    fleet = Fleet(
+        names,
+        runtime.breaker.max_failures,
+        runtime.breaker.reset_s,
+        random.random,
+        lambda upstream, before, after: metrics.breaker_changed(upstream, before.value, after.value),
+    )
+    metrics.upstreams = tuple(fleet)
+    endpoints = {}
     for spec in runtime.upstreams:
         upstream = KINDS[spec.kind](spec, runtime)
         stack.push_async_callback(upstream.aclose)
-        endpoints.append(Endpoint(upstream, request_timeout))
+        endpoints[spec.name] = Endpoint(upstream, fleet[spec.name], request_timeout)
+    table = compile_routes(names, runtime.policies, runtime.fallbacks, runtime.default_upstream)
+    bounds = _bounds(timeouts, runtime.max_answer_bytes, metrics)
     return Pipeline(
         Authenticator(_key_ring(runtime)),
         Admission(MemoryLimitStore(), time.monotonic),
-        Routes(endpoints, runtime.default_upstream),
-        _executor(timeouts, runtime.max_answer_bytes),
+        Routes(table),
+        Executor(endpoints, fleet, table, bounds, random.random, tell_routing=runtime.routing_headers),
     )
 
 
@@ -112,12 +127,13 @@ def _key_ring(runtime: Runtime) -> KeyRing:
     )
 
 
-def _executor(timeouts: Timeouts, max_answer_bytes: int) -> Executor:
+def _bounds(timeouts: Timeouts, max_answer_bytes: int, events: RoutingObserver) -> Bounds:
     deadline_s, maximum_s = timeouts.deadline_s, timeouts.stream_max_s
-    return Executor(
+    return Bounds(
         clock=time.monotonic,
-        deadline=Bound(deadline_s, "GATEWAY_DEADLINE_SECONDS") if deadline_s is not None else None,
-        stream_idle=Bound(timeouts.stream_idle_s, "GATEWAY_STREAM_IDLE_TIMEOUT_SECONDS"),
-        stream_maximum=Bound(maximum_s if maximum_s is not None else math.inf, "GATEWAY_STREAM_MAX_SECONDS"),
+        deadline=Bound(deadline_s, TIMEOUT_SETTINGS["deadline_s"]) if deadline_s is not None else None,
+        stream_idle=Bound(timeouts.stream_idle_s, TIMEOUT_SETTINGS["stream_idle_s"]),
+        stream_maximum=Bound(maximum_s if maximum_s is not None else math.inf, TIMEOUT_SETTINGS["stream_max_s"]),
         max_answer_bytes=max_answer_bytes,
+        events=events,
     )

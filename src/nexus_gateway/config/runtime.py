@@ -111,4 +111,5 @@ class Runtime:
     breaker: BreakerSpec = BreakerSpec()
     shadow: ShadowSpec | None = None
     admin_key_digest: bytes | None = field(default=None, repr=False)
+    routing_headers: bool = True  # tell callers who answered
     accepts_dev_key: bool = False  # everybody knows it: worth a warning when others can reach the gateway

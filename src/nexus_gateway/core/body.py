@@ -72,6 +72,14 @@ def read_members(body: bytes) -> Members:
     return members
 
 
+def read_user(call: Call) -> str | None:
+    """The `user` that the caller named, if it is a string."""
+    try:
+        return _text(call.members["user"])
+    except (KeyError, msgspec.DecodeError):
+        return None
+
+
 def body_for(call: Call, *, model: str, ask_usage: bool) -> bytes:
     """The caller's body as one upstream gets it: asking for `model`, and if `ask_usage`, a stream for its usage.
 

@@ -79,6 +79,14 @@ class Draining(GatewayError):
     """The gateway is going away and takes no new work."""
 
 
+class CircuitOpen(GatewayError):
+    """Nobody may be asked just now: breakers are open, upstreams cool down. `retry_after_s`: until somebody may."""
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class InternalError(GatewayError):
     """A defect of ours; the caller is told the request id only."""
 

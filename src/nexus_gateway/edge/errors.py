@@ -31,6 +31,7 @@ RENDERED: Final[dict[type[GatewayError], tuple[int, str, str]]] = {  # status, t
     errors.RateLimited: (429, "requests", "rate_limit_exceeded"),
     errors.InternalError: (500, "server_error", "internal_error"),
     errors.Draining: (503, "server_error", "shutting_down"),
+    errors.CircuitOpen: (503, "server_error", "circuit_open"),
     errors.UpstreamConnectError: (502, "server_error", "upstream_connect_error"),
     errors.UpstreamDnsError: (502, "server_error", "upstream_dns_error"),
     errors.UpstreamTimeout: (504, "server_error", "upstream_timeout"),
@@ -88,7 +89,7 @@ def _body(error: GatewayError, type_: str, code: str | None) -> bytes:
 
 
 def _wait_s(error: GatewayError) -> float | None:
-    if isinstance(error, errors.RateLimited | errors.UpstreamRateLimited):
+    if isinstance(error, errors.RateLimited | errors.UpstreamRateLimited | errors.CircuitOpen):
         return error.retry_after_s
     return _BUSY_WAIT_S if isinstance(error, errors.UpstreamBusy | errors.Draining) else None
 

@@ -15,6 +15,26 @@ class Observer(Protocol):
         ...
 
 
+class RoutingObserver(Protocol):
+    """Who hears of what routing does, while it does it. Never waits."""
+
+    def fell_back(self, route: str, upstream: str) -> None:
+        """Another upstream than the chosen one answered."""
+        ...
+
+    def retry_refused(self, upstream: str) -> None:
+        """A repetition was worth trying, but the budget was used up."""
+        ...
+
+    def cooled(self, upstream: str) -> None:
+        """The upstream answered 429 and is left alone for a while."""
+        ...
+
+    def breaker_changed(self, upstream: str, before: str, after: str) -> None:
+        """A breaker went from one state into another."""
+        ...
+
+
 class Observers:
     """Several observers as one, asked in order."""
 

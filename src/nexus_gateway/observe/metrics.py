@@ -7,9 +7,11 @@ The library's counters take a lock and a label look-up for every step; a tally i
 addition, and the library still writes the exposition.
 """
 
+import logging
+import time
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -17,9 +19,13 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from nexus_gateway.core.breaker import State
+from nexus_gateway.core.health import UpstreamHealth
 from nexus_gateway.core.model import OPERATION_NAMES, CallRecord
 
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+
+log = logging.getLogger(__name__)
 
 Labels = tuple[str, ...]
 
@@ -58,6 +64,11 @@ class Metrics(Collector):
         self._decisions: defaultdict[Labels, int] = defaultdict(int)
         self._attempts: defaultdict[Labels, int] = defaultdict(int)
         self._tokens: defaultdict[Labels, int] = defaultdict(int)
+        self._fallbacks: defaultdict[Labels, int] = defaultdict(int)
+        self._refused_retries: defaultdict[Labels, int] = defaultdict(int)
+        self._cooldowns: defaultdict[Labels, int] = defaultdict(int)
+        self._transitions: defaultdict[Labels, int] = defaultdict(int)
+        self.upstreams: Sequence[UpstreamHealth] = ()  # whose state is asked for when Prometheus comes
         self._durations: defaultdict[Labels, Tally] = defaultdict(Tally)
         self._first_bytes: defaultdict[Labels, Tally] = defaultdict(Tally)
         self._attempt_durations: defaultdict[Labels, Tally] = defaultdict(Tally)
@@ -89,6 +100,19 @@ class Metrics(Collector):
             self._tokens[record.route, "prompt"] += record.prompt_tokens
             self._tokens[record.route, "completion"] += record.completion_tokens or 0
 
+    def fell_back(self, route: str, upstream: str) -> None:
+        self._fallbacks[route, upstream] += 1
+
+    def retry_refused(self, upstream: str) -> None:
+        self._refused_retries[upstream,] += 1
+
+    def cooled(self, upstream: str) -> None:
+        self._cooldowns[upstream,] += 1
+
+    def breaker_changed(self, upstream: str, before: str, after: str) -> None:
+        self._transitions[upstream, before, after] += 1
+        log.warning("breaker_changed", extra={"upstream": upstream, "from": before, "to": after})
+
     def collect(self) -> Iterator[Metric]:
         """Read by the registry."""
         yield GaugeMetricFamily(
@@ -117,6 +141,38 @@ class Metrics(Collector):
         yield _histogram(
             "nexus_upstream_attempt_seconds", "How long an attempt took.", ("upstream",), self._attempt_durations
         )
+        yield _counter(
+            "nexus_fallbacks",
+            "Answers by another upstream than the chosen one.",
+            ("route", "upstream"),
+            self._fallbacks,
+        )
+        yield _counter(
+            "nexus_retries_refused",
+            "Repetitions that the budget had no room for.",
+            ("upstream",),
+            self._refused_retries,
+        )
+        yield _counter(
+            "nexus_upstream_cooldowns", "Times that an upstream asked to be left alone.", ("upstream",), self._cooldowns
+        )
+        yield _counter(
+            "nexus_breaker_transitions", "Changes of a breaker.", ("upstream", "from", "to"), self._transitions
+        )
+        yield from self._collect_upstreams()
+
+    def _collect_upstreams(self) -> Iterator[Metric]:
+        now_s = time.monotonic()
+        state = GaugeMetricFamily("nexus_breaker_state", "1 for the state that it is in.", labels=["upstream", "state"])
+        in_flight = GaugeMetricFamily("nexus_upstream_in_flight", "Attempts under way.", labels=["upstream"])
+        available = GaugeMetricFamily("nexus_upstream_available", "1 if it may be asked now.", labels=["upstream"])
+        for upstream in self.upstreams:
+            present = upstream.breaker.snapshot(now_s).state
+            for each in State:
+                state.add_metric([upstream.name, each.value], int(each is present))
+            in_flight.add_metric([upstream.name], upstream.load.in_flight)
+            available.add_metric([upstream.name], int(upstream.wait_s(now_s) <= 0))
+        yield from (state, in_flight, available)
 
 
 def _counter(name: str, text: str, labels: Iterable[str], values: dict[Labels, int]) -> CounterMetricFamily:

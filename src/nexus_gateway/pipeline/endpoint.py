@@ -1,4 +1,4 @@
-"""An upstream and what the gateway knows of it while it runs.
+"""An upstream and what the gateway holds of it while it runs.
 
 For:      one object per upstream that every request shares. No locks: a critical section is a stretch without await.
 Touches:  nothing.
@@ -7,6 +7,7 @@ Touches:  nothing.
 from dataclasses import dataclass
 
 from nexus_gateway.core.errors import UpstreamBusy
+from nexus_gateway.core.health import UpstreamHealth
 from nexus_gateway.upstreams.base import Upstream
 
 
@@ -18,29 +19,32 @@ class Bound:
     setting: str
 
 
+def tightest(first: Bound, *others: Bound | None) -> Bound:
+    """The smallest of the limits that are set; of equal ones the first."""
+    for other in others:
+        if other is not None and other.seconds < first.seconds:
+            first = other
+    return first
+
+
 class Endpoint:
-    """`attempt` bounds one attempt. `in_flight` counts attempts that hold a permit."""
+    """`attempt` bounds one attempt. `told_headers` name it to the caller."""
 
-    __slots__ = ("attempt", "in_flight", "max_concurrency", "name", "upstream")
+    __slots__ = ("attempt", "health", "max_concurrency", "name", "upstream")
 
-    def __init__(self, upstream: Upstream, request_timeout: Bound) -> None:
+    def __init__(self, upstream: Upstream, health: UpstreamHealth, request_timeout: Bound) -> None:
         own_s = upstream.traits.timeout_s
+        own = Bound(own_s, f"timeout_seconds of upstream '{upstream.name}'") if own_s is not None else None
         self.upstream = upstream
+        self.health = health
         self.name = upstream.name
         self.max_concurrency = upstream.traits.max_concurrency
-        self.in_flight = 0
-        self.attempt = request_timeout
-        if own_s is not None and own_s < request_timeout.seconds:
-            self.attempt = Bound(own_s, f"timeout_seconds of upstream '{self.name}'")
+        self.attempt = tightest(request_timeout, own)
 
-    def enter(self) -> None:
-        """Take a permit. Raises UpstreamBusy."""
-        if self.max_concurrency is not None and self.in_flight >= self.max_concurrency:
+    def check_room(self) -> None:
+        """Raises UpstreamBusy when as many attempts are under way as may be."""
+        if self.max_concurrency is not None and self.health.load.in_flight >= self.max_concurrency:
             raise UpstreamBusy(
                 f"Upstream '{self.name}' has {self.max_concurrency} requests under way, as many as it may.",
                 upstream=self.name,
             )
-        self.in_flight += 1
-
-    def leave(self) -> None:
-        self.in_flight -= 1

@@ -1,186 +1,160 @@
-"""Sends a call to an upstream and reads the answer: the step in which a request becomes an answer or a named failure.
+"""Tries upstreams until one answers: the step in which a request becomes an answer or a named failure.
 
-For:      one attempt from permit to settlement, on every way out.
-Touches:  upstreams, by their protocol; the record.
+For:      walking through the plan within one deadline; each try is an `Attempt`.
+Touches:  the loop's clock, to wait before a repetition.
+
+Until the first byte has gone to the caller, the next attempt is invisible. Moving to another upstream is immediate and
+free; asking the same one again waits (full jitter) and needs its retry budget.
 """
 
-import re
-import time
-from collections.abc import Callable
+import asyncio
+import itertools
+from collections.abc import Callable, Mapping
 from typing import Final
 
-from nexus_gateway.core.answers import StreamJudge, read_answer, read_failure
-from nexus_gateway.core.body import body_for
-from nexus_gateway.core.errors import UpstreamError, UpstreamInvalidResponse, UpstreamTimeout
-from nexus_gateway.core.model import AttemptRecord, Call, Usage
-from nexus_gateway.upstreams.base import Reply, UpstreamRequest
+from nexus_gateway.core.body import read_user
+from nexus_gateway.core.breaker import Outcome, outcome_of
+from nexus_gateway.core.errors import CircuitOpen, UpstreamBusy, UpstreamError
+from nexus_gateway.core.health import Fleet
+from nexus_gateway.core.model import Call, Principal
+from nexus_gateway.core.policies import Sticky
+from nexus_gateway.core.retry import backoff_s, may_move_on
+from nexus_gateway.core.routing import Plan, Route, RouteTable, plan
+from nexus_gateway.core.shares import roll_of
 
 from .arrival import Answer, Arrival
-from .endpoint import Bound, Endpoint
-from .outcome import CANCELLED, OK
-from .stream import EventStream
+from .attempt import Attempt
+from .bounds import Bounds
+from .endpoint import Bound, Endpoint, tightest
 
-MAX_ERROR_BYTES: Final = 1 << 20  # of an upstream's error body
-
-_PRINTABLE: Final = re.compile("[ -~]{1,256}")
-_TOLD: Final = (  # what an upstream may tell the caller, and under which name
-    ("openai-processing-ms", b"openai-processing-ms"),
-    ("x-request-id", b"x-upstream-request-id"),
-)
+UNKNOWN_WAIT_S: Final = 5.0  # what a caller is told when nobody knows: isolated by hand, or failing its checks
 
 
 class Executor:
-    """Holds the bounds that every attempt shares. `deadline`: all attempts of one request together."""
+    """Holds the endpoints, how they stand, and for each route the next of its rolls."""
 
     def __init__(
         self,
+        endpoints: Mapping[str, Endpoint],
+        fleet: Fleet,
+        table: RouteTable,
+        bounds: Bounds,
+        dice: Callable[[], float],
         *,
-        clock: Callable[[], float],
-        deadline: Bound | None,
-        stream_idle: Bound,
-        stream_maximum: Bound,
-        max_answer_bytes: int,
+        tell_routing: bool,
     ) -> None:
-        self.clock = clock
-        self.deadline = deadline
-        self.stream_idle = stream_idle
-        self.stream_maximum = stream_maximum
-        self.max_answer_bytes = max_answer_bytes
+        self._endpoints = endpoints
+        self._fleet = fleet
+        self._bounds = bounds
+        self._dice = dice
+        self._rolls = {name: itertools.count() for name in table.routes}
+        self._route_bounds = {name: _bounds_of(route) for name, route in table.routes.items()}
+        self._names = {name: (b"x-nexus-upstream", name.encode("ascii")) for name in endpoints} if tell_routing else {}
 
-    async def execute(self, call: Call, endpoint: Endpoint, arrival: Arrival) -> Answer:
-        """Raises the UpstreamError of the attempt that decided."""
-        bound = endpoint.attempt
-        if self.deadline is not None and self.deadline.seconds < bound.seconds:
-            bound = self.deadline
-        return await Attempt(self, call, endpoint, arrival, bound).run()
+    async def execute(self, call: Call, route: Route, principal: Principal, arrival: Arrival) -> Answer:
+        """Raises the UpstreamError of the last attempt, or CircuitOpen when there was nobody to ask."""
+        now_s = self._bounds.clock()
+        sticky_key = None if route.sticky is None else _sticky_key(route.sticky, call, principal, arrival)
+        roll = roll_of(next(self._rolls[route.name]))
+        chosen = plan(route, now_s, roll, sticky_key, self._fleet.look(now_s))
+        if not chosen.upstreams:
+            raise _nobody(chosen.wait_s)
+        return await self._walk(call, route, chosen, arrival, now_s)
 
-
-class Attempt:
-    """One try at one upstream. Holds the permit and the reply until `_settle`, which runs once."""
-
-    __slots__ = (
-        "_arrival",
-        "_bound",
-        "_call",
-        "_deadline_s",
-        "_endpoint",
-        "_executor",
-        "_judge",
-        "_started_s",
-        "_status",
-    )
-
-    def __init__(self, executor: Executor, call: Call, endpoint: Endpoint, arrival: Arrival, bound: Bound) -> None:
-        self._executor = executor
-        self._call = call
-        self._endpoint = endpoint
-        self._arrival = arrival
-        self._bound = bound
-        self._started_s = executor.clock()
-        self._deadline_s = self._started_s + bound.seconds
-        self._status: int | None = None
-        self._judge: StreamJudge | None = None
-
-    async def run(self) -> Answer:
-        """The answer, a stream as soon as its first event is there. Raises UpstreamError."""
-        self._endpoint.enter()
-        reply: Reply | None = None
-        outcome = CANCELLED  # what stands if this task is cancelled while it waits
-        handed_over = False
-        try:
-            reply = await self._endpoint.upstream.send(self._request())
-            self._status = reply.status
-            answer = await (self._read_stream(reply) if self._call.stream else self._read_plain(reply))
-            handed_over = self._call.stream
-            outcome = OK
+    async def _walk(self, call: Call, route: Route, chosen: Plan, arrival: Arrival, now_s: float) -> Answer:
+        deadline: Bound | None = self._bounds.deadline
+        deadline_at_s = now_s + deadline.seconds if deadline is not None else None
+        failure: UpstreamError | None = None
+        hopeless: set[str] = set()  # asking these again would end alike
+        made = 0
+        for name, repeat in chosen.attempts():
+            if made == chosen.max_attempts or len(hopeless) == len(chosen.upstreams):
+                break
+            if name in hopeless:
+                continue
+            endpoint = self._endpoints[name]
+            bound = tightest(endpoint.attempt, self._route_bounds[route.name][call.stream])
+            if deadline_at_s is None:
+                deadline_at_s = now_s + chosen.max_attempts * bound.seconds
+            if repeat and not await self._may_repeat(endpoint, repeat, deadline_at_s):
+                hopeless.add(name)
+                continue
+            now_s = self._bounds.clock()
+            if now_s >= deadline_at_s:
+                break
+            if deadline is not None and deadline_at_s - now_s < bound.seconds:
+                bound = Bound(deadline.seconds, deadline.setting)
+            attempt_deadline_s = min(now_s + bound.seconds, deadline_at_s)
+            try:
+                endpoint.check_room()
+                permit = endpoint.health.acquire(now_s, attempt_deadline_s)
+                if permit is None:
+                    hopeless.add(name)
+                    continue
+                made += 1
+                if not repeat:
+                    endpoint.health.budget.deposit(now_s)
+                model = self._model_for(endpoint, call, route)
+                attempt = Attempt(self._bounds, call, arrival, endpoint, model, bound, permit, attempt_deadline_s)
+                answer = await attempt.run()
+            except UpstreamError as exc:
+                if not may_move_on(exc):
+                    raise
+                if failure is None or not isinstance(exc, UpstreamBusy):
+                    failure = exc
+                if outcome_of(exc, stream=call.stream) is Outcome.NEUTRAL:
+                    hopeless.add(name)
+                continue
+            if name != chosen.upstreams[0]:
+                self._bounds.events.fell_back(route.name, name)
+            if self._names:
+                answer.headers += (self._names[name], (b"x-nexus-attempts", b"%d" % made))
             return answer
-        except UpstreamError as exc:
-            outcome = exc.outcome
-            if isinstance(exc, UpstreamTimeout) and self._is_over():
-                raise self._named() from exc
-            raise
-        finally:
-            if not handed_over:
-                if reply is not None:
-                    await reply.aclose()
-                self._settle(outcome)
+        if failure is None:
+            raise _nobody(min(self._fleet[name].wait_s(now_s) for name in chosen.upstreams))
+        raise failure
 
-    def _request(self) -> UpstreamRequest:
-        call, traits = self._call, self._endpoint.upstream.traits
-        model = traits.model or call.model
-        return UpstreamRequest(
-            operation=call.operation,
-            model=model,
-            body=body_for(call, model=model, ask_usage=call.stream and traits.stream_usage),
-            stream=call.stream,
-            headers=self._arrival.headers,
-            request_id=self._arrival.record.request_id,
-            deadline_s=self._deadline_s,
-        )
+    async def _may_repeat(self, endpoint: Endpoint, repeat: int, deadline_at_s: float) -> bool:
+        """Whether the same upstream may be asked again; if so, after a wait."""
+        now_s = self._bounds.clock()
+        wait_s = backoff_s(repeat, self._dice())
+        if now_s + wait_s >= deadline_at_s:
+            return False
+        if not endpoint.health.budget.withdraw(now_s):
+            self._bounds.events.retry_refused(endpoint.name)
+            return False
+        await asyncio.sleep(wait_s)
+        return True
 
-    async def _read_plain(self, reply: Reply) -> Answer:
-        if reply.status != 200:
-            raise await self._failure(reply)
-        if "json" not in reply.headers.get("content-type", ""):
-            raise self._invalid("an answer that is not JSON")
-        body = await reply.read_all(self._executor.max_answer_bytes)
-        usage = read_answer(self._call.operation, body, self._endpoint.name)
-        if usage is not None:
-            self._note(usage)
-        return Answer(_told(reply), body)
-
-    async def _read_stream(self, reply: Reply) -> Answer:
-        if reply.status != 200:
-            raise await self._failure(reply)
-        if not reply.headers.get("content-type", "").startswith("text/event-stream"):
-            raise self._invalid("an answer that is not an event stream")
-        executor, call, name = self._executor, self._call, self._endpoint.name
-        self._judge = StreamJudge(name, choices=call.choices, keep_usage=call.include_usage)
-        stream = EventStream(
-            name, reply, self._judge, executor.clock, executor.stream_idle, executor.stream_maximum, self._settle
-        )
-        await stream.start(self._deadline_s)
-        return Answer(_told(reply), stream)
-
-    async def _failure(self, reply: Reply) -> UpstreamError:
-        body = await reply.read_all(MAX_ERROR_BYTES)
-        own_name = self._endpoint.upstream.traits.model in (None, self._call.model)
-        return read_failure(
-            self._endpoint.name, reply.status, reply.headers, body, own_name=own_name, now_unix_s=time.time()
-        )
-
-    def _is_over(self) -> bool:
-        return self._executor.clock() >= self._deadline_s
-
-    def _named(self) -> UpstreamTimeout:
-        return UpstreamTimeout(
-            f"Upstream '{self._endpoint.name}' gave no {'first event' if self._call.stream else 'answer'} within "
-            f"{self._bound.seconds:g} s ({self._bound.setting}).",
-            upstream=self._endpoint.name,
-            status=self._status,
-        )
-
-    def _invalid(self, what: str) -> UpstreamInvalidResponse:
-        name = self._endpoint.name
-        return UpstreamInvalidResponse(f"Upstream '{name}' sent {what}.", upstream=name, status=self._status)
-
-    def _note(self, usage: Usage) -> None:
-        record = self._arrival.record
-        record.prompt_tokens, record.completion_tokens = usage.prompt_tokens, usage.completion_tokens
-
-    def _settle(self, outcome: str) -> None:
-        self._endpoint.leave()
-        if self._judge is not None and self._judge.usage is not None:
-            self._note(self._judge.usage)
-        record, name = self._arrival.record, self._endpoint.name
-        record.upstream = name
-        record.attempts.append(AttemptRecord(name, outcome, self._status, self._executor.clock() - self._started_s))
+    def _model_for(self, endpoint: Endpoint, call: Call, route: Route) -> str:
+        """The name to send: the configured one, else for a stand-in from a list its own, else the caller's."""
+        configured = endpoint.upstream.traits.model
+        if configured is not None:
+            return configured
+        is_target = any(target.upstream == endpoint.name for target in route.targets)
+        return call.model if is_target else endpoint.name
 
 
-def _told(reply: Reply) -> list[tuple[bytes, bytes]]:
-    headers = reply.headers
-    return [
-        (told, headers[name].encode("ascii"))
-        for name, told in _TOLD
-        if name in headers and _PRINTABLE.fullmatch(headers[name])
-    ]
+def _bounds_of(route: Route) -> tuple[Bound | None, Bound | None]:
+    """The route's own limits for a plain answer and for the first event of a stream."""
+    plain = stream = None
+    if route.timeout_s is not None:
+        plain = stream = Bound(route.timeout_s, f"timeout_seconds of route '{route.name}'")
+    if route.first_token_timeout_s is not None:
+        first = Bound(route.first_token_timeout_s, f"first_token_timeout_seconds of route '{route.name}'")
+        stream = tightest(first, stream)
+    return plain, stream
+
+
+def _sticky_key(sticky: Sticky, call: Call, principal: Principal, arrival: Arrival) -> str | None:
+    if sticky.by == "key":
+        return principal.key_id
+    if sticky.by == "user":
+        return read_user(call)
+    value = arrival.fields.get((sticky.header or "").encode("ascii"))
+    return value.decode("latin-1") if value is not None else None
+
+
+def _nobody(wait_s: float) -> CircuitOpen:
+    wait_s = wait_s if wait_s < float("inf") else UNKNOWN_WAIT_S
+    return CircuitOpen("No upstream for this model can be asked just now.", retry_after_s=wait_s)

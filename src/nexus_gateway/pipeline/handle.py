@@ -36,10 +36,10 @@ class Pipeline:
         record.request_bytes = len(body)
         call = parse_call(arrival.operation, body)
         record.stream = call.stream
-        endpoint = self.routes.find(call.model)
-        record.model, record.route = call.model, endpoint.name
+        route = self.routes.find(call.model)
+        record.model, record.route = call.model, route.name
         await self._admission.admit(principal, record)
-        return await self._executor.execute(call, endpoint, arrival)
+        return await self._executor.execute(call, route, principal, arrival)
 
 
 def _require_json(fields: Mapping[bytes, bytes]) -> None:

@@ -1,28 +1,24 @@
-"""Which upstream a model name leads to."""
-
-from collections.abc import Sequence
+"""Which route a model name leads to."""
 
 from nexus_gateway.core.errors import ModelNotFound
-
-from .endpoint import Endpoint
+from nexus_gateway.core.routing import Route, RouteTable
 
 
 class Routes:
-    """The names that callers may use. `default` takes every other name, if there is one."""
+    """The names that callers may use."""
 
-    def __init__(self, endpoints: Sequence[Endpoint], default: str | None) -> None:
-        self._endpoints = {endpoint.name: endpoint for endpoint in endpoints}
-        self._default = self._endpoints[default] if default is not None else None
+    def __init__(self, table: RouteTable) -> None:
+        self._table = table
 
     @property
     def models(self) -> tuple[str, ...]:
-        return tuple(self._endpoints)
+        return tuple(self._table.routes)
 
-    def find(self, model: str) -> Endpoint:
+    def find(self, model: str) -> Route:
         """Raises ModelNotFound."""
-        endpoint = self._endpoints.get(model, self._default)
-        if endpoint is None:
+        route = self._table.find(model)
+        if route is None:
             raise ModelNotFound(
                 f"The model '{model[:128]}' does not exist or you do not have access to it.", param="model"
             )
-        return endpoint
+        return route

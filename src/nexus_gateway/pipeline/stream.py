@@ -1,19 +1,22 @@
 """A stream on its way from the upstream to the caller: each event judged, none split, none merged, the end truthful.
 
 For:      handing on whole events as soon as they are there; holding at most one that is not complete.
-Touches:  the reply it was given, and the clock.
+Touches:  the reply it was given, the clock, and the sign of life of its upstream.
 """
 
 from collections.abc import Callable
 from typing import Final
 
 from nexus_gateway.core.answers import StreamJudge
+from nexus_gateway.core.breaker import Breaker
 from nexus_gateway.core.errors import UpstreamError, UpstreamInvalidResponse, UpstreamTimeout, UpstreamTruncated
 from nexus_gateway.core.sse import DONE, EventSplitter, EventTooLong
 from nexus_gateway.upstreams.base import Reply
 
-from .endpoint import Bound
+from .bounds import Bounds
 from .outcome import CANCELLED, OK
+
+OnClose = Callable[[str, UpstreamError | None], None]  # the outcome, and the failure if it was one
 
 DONE_EVENT: Final = b"data: [DONE]\n\n"
 TAIL_GRACE_S: Final = 1.0  # for the usage and [DONE] once every choice has its finish_reason
@@ -27,14 +30,13 @@ class EventStream:
     """
 
     __slots__ = (
-        "_clock",
+        "_bounds",
+        "_breaker",
         "_ended",
         "_failure",
         "_grace_until_s",
-        "_idle",
         "_judge",
         "_max_until_s",
-        "_maximum",
         "_on_close",
         "_ready",
         "_reply",
@@ -48,20 +50,18 @@ class EventStream:
         upstream: str,
         reply: Reply,
         judge: StreamJudge,
-        clock: Callable[[], float],
-        idle: Bound,
-        maximum: Bound,
-        on_close: Callable[[str], None],
+        bounds: Bounds,
+        breaker: Breaker,
+        on_close: OnClose,
     ) -> None:
         self._upstream = upstream
         self._reply = reply
         self._judge = judge
-        self._clock = clock
-        self._idle = idle
-        self._maximum = maximum
-        self._max_until_s = clock() + maximum.seconds
+        self._bounds = bounds
+        self._breaker = breaker
+        self._max_until_s = bounds.clock() + bounds.stream_maximum.seconds
         self._grace_until_s: float | None = None
-        self._on_close: Callable[[str], None] | None = on_close
+        self._on_close: OnClose | None = on_close
         self._splitter = EventSplitter()
         self._ready: list[bytes] = []
         self._failure: UpstreamError | None = None
@@ -97,7 +97,7 @@ class EventStream:
             try:
                 await self._reply.aclose()
             finally:
-                on_close(self._outcome())
+                on_close(self._outcome(), self._failure)
 
     def _outcome(self) -> str:
         if self._failure is not None:
@@ -107,11 +107,11 @@ class EventStream:
     def _read_deadline_s(self) -> float:
         if self._grace_until_s is not None:
             return self._grace_until_s
-        now_s = self._clock()
+        now_s = self._breaker.last_sign_of_life_s = self._bounds.clock()  # something came just now
         if self._judge.all_finished:
             self._grace_until_s = now_s + TAIL_GRACE_S
             return self._grace_until_s
-        return min(now_s + self._idle.seconds, self._max_until_s)
+        return min(now_s + self._bounds.stream_idle.seconds, self._max_until_s)
 
     async def _pull(self, deadline_s: float) -> None:
         """Read once and take in what came. A fault is kept until the events before it have been given out."""
@@ -152,7 +152,8 @@ class EventStream:
     def _named(self, failure: UpstreamTimeout) -> UpstreamTimeout:
         if self.events == 0:
             return failure  # the attempt's own bound: whoever set it names it
-        bound = self._maximum if self._clock() >= self._max_until_s else self._idle
+        bounds = self._bounds
+        bound = bounds.stream_maximum if bounds.clock() >= self._max_until_s else bounds.stream_idle
         return UpstreamTimeout(
             f"Upstream '{self._upstream}' went silent: no end within {bound.seconds:g} s ({bound.setting}).",
             upstream=self._upstream,
