@@ -57,9 +57,9 @@ SELF := pip install --quiet --no-deps --no-build-isolation --python $(BIN)/pytho
 
 # uv reads no configuration of pip's: hand it the index and the certificates that pip was given, unless it has its own.
 define LIKE_PIP
-told_pip() { .venv/uv/bin/pip config get "global.$$1" 2>/dev/null || true; }; \
-index="$${UV_DEFAULT_INDEX:-$${UV_INDEX_URL:-$${PIP_INDEX_URL:-$$(told_pip index-url)}}}"; \
-cert="$${SSL_CERT_FILE:-$${PIP_CERT:-$$(told_pip cert)}}"; \
+told="$$(.venv/uv/bin/pip config list 2>/dev/null || true)"; \
+of_pip() { sed -nE "s/^(:env:|global)\.$$1='(.*)'$$/\2/p" <<<"$$told" | head -n 1; }; \
+index="$${UV_DEFAULT_INDEX:-$${UV_INDEX_URL:-$$(of_pip index-url)}}"; cert="$${SSL_CERT_FILE:-$$(of_pip cert)}"; \
 if [ -n "$$index" ]; then export UV_DEFAULT_INDEX="$$index"; fi; \
 if [ -n "$$cert" ]; then export SSL_CERT_FILE="$$cert"; fi
 endef
