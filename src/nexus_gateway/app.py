@@ -20,6 +20,7 @@ from nexus_gateway.core.credentials import KeyRing, key_id_of
 from nexus_gateway.core.health import Fleet
 from nexus_gateway.core.model import Principal
 from nexus_gateway.core.routing import compile_routes
+from nexus_gateway.edge.admin import add_admin
 from nexus_gateway.edge.asgi import DataPlane
 from nexus_gateway.edge.docs import add_docs
 from nexus_gateway.edge.gateway import Gateway
@@ -32,10 +33,12 @@ from nexus_gateway.observe.metrics import Metrics
 from nexus_gateway.pipeline.admit import Admission
 from nexus_gateway.pipeline.authenticate import Authenticator
 from nexus_gateway.pipeline.bounds import Bounds
+from nexus_gateway.pipeline.checks import HealthChecks
 from nexus_gateway.pipeline.endpoint import Bound, Endpoint
 from nexus_gateway.pipeline.execute import Executor
 from nexus_gateway.pipeline.handle import Pipeline
 from nexus_gateway.pipeline.route import Routes
+from nexus_gateway.pipeline.shadow import Shadow
 from nexus_gateway.pipeline.tasks import Tasks
 from nexus_gateway.stores.memory import MemoryLimitStore
 from nexus_gateway.upstreams.base import Upstream
@@ -44,8 +47,8 @@ from nexus_gateway.upstreams.mock import MockUpstream
 
 STDOUT: Final = 1
 KINDS: Final[Mapping[str, Callable[[UpstreamSpec, Runtime], Upstream]]] = {
-    "http": lambda spec, runtime: HttpUpstream(spec, runtime.timeouts),
-    "https": lambda spec, runtime: HttpUpstream(spec, runtime.timeouts),
+    "http": lambda spec, runtime: HttpUpstream(spec, runtime.timeouts, max_answer_bytes=runtime.max_answer_bytes),
+    "https": lambda spec, runtime: HttpUpstream(spec, runtime.timeouts, max_answer_bytes=runtime.max_answer_bytes),
     "mock": lambda spec, runtime: MockUpstream(spec),
 }
 
@@ -78,7 +81,7 @@ def build(runtime: Runtime, *, log_fd: int = STDOUT, observers: Sequence[Observe
             stack.callback(log.flush)
             tasks = Tasks()
             stack.push_async_callback(tasks.aclose)
-            pipeline = await open_pipeline(runtime, metrics, stack)
+            pipeline = await open_pipeline(runtime, metrics, tasks, stack)
             app.data_plane = DataPlane(
                 pipeline, Observers(metrics, log, *observers), tasks, max_body_bytes=runtime.max_body_bytes
             )
@@ -89,11 +92,13 @@ def build(runtime: Runtime, *, log_fd: int = STDOUT, observers: Sequence[Observe
     add_operations(
         app, lambda: "starting" if app.data_plane is None else "ok", metrics.registry, runtime.metrics_key_digest
     )
+    if runtime.admin_key_digest is not None:
+        add_admin(app, lambda: app.data_plane.endpoints if app.data_plane is not None else {}, runtime.admin_key_digest)
     add_docs(app)
     return app
 
 
-async def open_pipeline(runtime: Runtime, metrics: Metrics, stack: AsyncExitStack) -> Pipeline:
+async def open_pipeline(runtime: Runtime, metrics: Metrics, tasks: Tasks, stack: AsyncExitStack) -> Pipeline:
     """Opens the upstreams on the running loop; `stack` closes them."""
     timeouts = runtime.timeouts
     request_timeout = Bound(timeouts.request_s, TIMEOUT_SETTINGS["request_s"])
@@ -113,11 +118,19 @@ async def open_pipeline(runtime: Runtime, metrics: Metrics, stack: AsyncExitStac
         endpoints[spec.name] = Endpoint(upstream, fleet[spec.name], request_timeout)
     table = compile_routes(names, runtime.policies, runtime.fallbacks, runtime.default_upstream)
     bounds = _bounds(timeouts, runtime.max_answer_bytes, metrics)
+    checks = HealthChecks(runtime.health_check_s, timeouts.connect_s, bounds.clock, random.random)
+    for spec in runtime.upstreams:
+        if spec.health_path is not None:
+            tasks.spawn(checks.watch(endpoints[spec.name]), name=f"check {spec.name}")
+    shadow = None
+    if runtime.shadow is not None:
+        shadowed = endpoints[runtime.shadow.target]
+        shadow = Shadow(shadowed, runtime.shadow.percent, runtime.shadow.max_bytes, tasks, bounds, metrics)
     return Pipeline(
         Authenticator(_key_ring(runtime)),
         Admission(MemoryLimitStore(), time.monotonic),
         Routes(table),
-        Executor(endpoints, fleet, table, bounds, random.random, tell_routing=runtime.routing_headers),
+        Executor(endpoints, fleet, table, bounds, random.random, shadow=shadow, tell_routing=runtime.routing_headers),
     )
 
 

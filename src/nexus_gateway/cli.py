@@ -12,9 +12,13 @@ import click
 from nexus_gateway import __version__
 from nexus_gateway.config.effective import describe
 from nexus_gateway.config.settings import ConfigurationProblems, load
+from nexus_gateway.core.explain import Explanation
+from nexus_gateway.core.explain import explain as explain_route
+from nexus_gateway.core.routing import compile_routes
 from nexus_gateway.serve import serve
 
 REFUSED = 2
+NO_ROUTE = 1
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -37,6 +41,37 @@ def check(strict: bool) -> None:
     if strict and loaded.warnings:
         sys.exit(REFUSED)
     click.echo(describe(loaded))
+
+
+@main.command()
+@click.option("--model", required=True, help="The name that a caller asks for.")
+@click.option("--key-id", help="Explain for this caller, where the route is sticky.")
+@click.option("--down", multiple=True, metavar="UPSTREAM", help="As if this one could not be asked. May be repeated.")
+@click.option("--samples", default=1, type=click.IntRange(1, 1_000_000), help="Show shares over so many requests.")
+def explain(model: str, key_id: str | None, down: tuple[str, ...], samples: int) -> None:
+    """Print the plan of a request, or the shares over many, from the configuration alone."""
+    try:
+        runtime = load(os.environ).runtime
+    except ConfigurationProblems as refusal:
+        click.echo(str(refusal), err=True)
+        sys.exit(REFUSED)
+    names = [spec.name for spec in runtime.upstreams]
+    if unknown := sorted(set(down) - set(names)):
+        raise click.BadParameter(f"no upstream is called {unknown[0]}", param_hint="--down")
+    route = compile_routes(names, runtime.policies, runtime.fallbacks, runtime.default_upstream).find(model)
+    if route is None:
+        click.echo(f"No route leads from {model!r} to an upstream.", err=True)
+        sys.exit(NO_ROUTE)
+    click.echo(describe_plans(explain_route(route, samples, sticky_key=key_id, down=down), route.name))
+
+
+def describe_plans(explanation: Explanation, route: str) -> str:
+    lines = [f"route {route}"]
+    for plan, count in explanation.plans:
+        order = " -> ".join(plan.upstreams) if plan.upstreams else "nobody: 503 circuit_open"
+        lines.append(f"  {count:>8} x  {order}  (at most {plan.max_attempts} attempts)")
+    lines += [f"  {share:8.2%}    {upstream}" for upstream, share in explanation.shares.items()]
+    return "\n".join(lines)
 
 
 main.add_command(serve)

@@ -42,6 +42,8 @@ def compile_settings(
         policies=MappingProxyType(policies),
         breaker=BreakerSpec(settings.circuit_breaker_max_failures, settings.circuit_breaker_reset_seconds),
         shadow=compiler.shadow(upstreams),
+        routing_headers=settings.routing_headers,
+        health_check_s=settings.health_check_seconds,
         admin_key_digest=compiler.admin_key(digests),
         accepts_dev_key=DEV_KEY_DIGEST in digests,
     )
@@ -96,7 +98,7 @@ class _Compiler:
                     self.place("shadow_enabled"), "No target is named.", f"Set {variable('shadow_target')}."
                 )
             return None
-        return ShadowSpec(target, settings.shadow_percent)
+        return ShadowSpec(target, settings.shadow_percent, settings.shadow_max_bytes)
 
     def admin_key(self, digests: Collection[bytes]) -> bytes | None:
         place = self.place("admin_key")

@@ -9,14 +9,6 @@ from typing import Final
 
 SETTINGS: Final[Mapping[str, Collection[object]]] = MappingProxyType(
     {  # setting: the values that mean "off", which may be given already; the first one holds until the row goes
-        "fallbacks": ({},),
-        "route_policies": ({},),
-        "circuit_breaker_max_failures": (),
-        "circuit_breaker_reset_seconds": (),
-        "shadow_enabled": (False,),
-        "shadow_percent": (0.0,),
-        "shadow_target": (),
-        "admin_key": (),
         "api_key_policies": ({},),
         "jwt_secret": (),
         "jwt_public_key": (),

@@ -28,6 +28,7 @@ class UpstreamSpec:
     ca_file: str | None = None
     forward_headers: frozenset[str] = frozenset()  # lower-case
     stream_usage: bool = True
+    health_path: str | None = None  # what to GET to know whether it is well; None: nothing
     mock: "MockSpec | None" = None
 
 
@@ -91,6 +92,7 @@ class ShadowSpec:
 
     target: str
     percent: float
+    max_bytes: int = 64 << 20  # of bodies kept for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,5 +113,6 @@ class Runtime:
     breaker: BreakerSpec = BreakerSpec()
     shadow: ShadowSpec | None = None
     admin_key_digest: bytes | None = field(default=None, repr=False)
+    health_check_s: float = 5.0  # between two checks of one upstream
     routing_headers: bool = True  # tell callers who answered
     accepts_dev_key: bool = False  # everybody knows it: worth a warning when others can reach the gateway

@@ -144,6 +144,12 @@ class Settings(BaseSettings):
     shadow_percent: Percent = _setting(0.0, ROUTING, "The share of requests that is mirrored.")
     shadow_target: Text = _setting(None, ROUTING, "The upstream that gets the mirrored requests.", default_says="none")
 
+    shadow_max_bytes: Bytes = _setting(64 << 20, ROUTING, "Bodies kept for mirrored requests, all together.")
+    routing_headers: Switch = _setting(
+        True, ROUTING, "Whether answers say who gave them: `x-nexus-upstream`, `x-nexus-attempts`."
+    )
+    health_check_seconds: Seconds = _setting(5.0, ROUTING, "Between two checks of an upstream with `health=`.")
+
     # ---- who may call, and how much
     api_keys: Keys = _setting(
         None,

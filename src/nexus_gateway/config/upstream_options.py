@@ -11,6 +11,7 @@ from .schema import SECRETS, variable
 from .values import BadValue, header_name, number, switch, text, whole, words
 
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_PATH: Final = re.compile(r"/[!-~]{0,255}")
 _OWN_SECRETS: Final = frozenset(variable(name) for name in SECRETS)
 _NEVER_FORWARDED: Final = frozenset(
     {
@@ -59,6 +60,13 @@ def _ca_file(value: object) -> str:
     return path
 
 
+def _path(value: object) -> str:
+    path = text(value)
+    if not _PATH.fullmatch(path):
+        raise BadValue("This is not a path.", "Write it as in `health=/health`.")
+    return path
+
+
 def _milliseconds(value: object) -> float:
     return number("Give milliseconds, 0 or more.", least=0, most=3_600_000)(value) / 1000
 
@@ -83,6 +91,9 @@ OPTIONS: Final[Mapping[str, Option]] = {
     "ca_file": Option("ca_file", _ca_file, "A PEM file of certificates to trust instead of the system's.", ("https",)),
     "forward_headers": Option(
         "forward_headers", _forwarded, "Headers of the caller to pass on, with commas between them.", _HTTP
+    ),
+    "health": Option(
+        "health_path", _path, "The path to ask for every few seconds; while it fails, the upstream is skipped.", _HTTP
     ),
     "stream_usage": Option(
         "stream_usage", switch, "`off` for a server that refuses `stream_options.include_usage`.", _ALL

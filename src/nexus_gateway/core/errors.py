@@ -51,6 +51,10 @@ class ModelNotFound(GatewayError):
     """No route leads from the requested model to an upstream."""
 
 
+class UnknownUpstream(GatewayError):
+    """An operator named an upstream that does not exist."""
+
+
 class UnsupportedEndpoint(GatewayError):
     """A path below /v1 that the gateway does not serve."""
 

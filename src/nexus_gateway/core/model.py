@@ -101,8 +101,7 @@ class CallRecord(msgspec.Struct):
     error_code: str | None = None
     client_gone: bool = False
     verdict: Verdict | None = None  # on the caller's limit; None where no limit was asked
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    usage: Usage | None = None
     request_bytes: int = 0
     response_bytes: int = 0
     events: int = 0  # data events sent to the caller

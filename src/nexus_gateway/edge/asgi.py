@@ -5,7 +5,7 @@ Touches:  the server, by `receive` and `send`; under a server other than ours, o
 """
 
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -13,6 +13,7 @@ import msgspec
 from nexus_gateway.core.errors import GatewayError, MethodNotAllowed, ModelNotFound, UnsupportedEndpoint
 from nexus_gateway.core.model import CallRecord, Operation
 from nexus_gateway.observe.base import Observer
+from nexus_gateway.pipeline.endpoint import Endpoint
 from nexus_gateway.pipeline.handle import Pipeline
 from nexus_gateway.pipeline.tasks import Tasks
 
@@ -36,6 +37,10 @@ class DataPlane:
         self._max_body_bytes = max_body_bytes
         self._new_id = id_source()
         self._created = int(time.time())
+
+    @property
+    def endpoints(self) -> Mapping[str, Endpoint]:
+        return self._pipeline.endpoints
 
     def exchange(self, operation: Operation, headers: Headers, wire: Wire) -> Coroutine[Any, Any, None]:
         """The whole life of one request, for the server's task to run."""

@@ -21,6 +21,7 @@ RENDERED: Final[dict[type[GatewayError], tuple[int, str, str]]] = {  # status, t
     errors.MalformedRequest: (400, "invalid_request_error", "invalid_request"),
     errors.Unauthenticated: (401, "invalid_request_error", "invalid_api_key"),
     errors.ModelNotFound: (404, "invalid_request_error", "model_not_found"),
+    errors.UnknownUpstream: (404, "invalid_request_error", "upstream_not_found"),
     errors.UnsupportedEndpoint: (404, "invalid_request_error", "unsupported_endpoint"),
     errors.MethodNotAllowed: (405, "invalid_request_error", "method_not_allowed"),
     errors.RequestTooSlow: (408, "invalid_request_error", "request_timeout"),

@@ -60,6 +60,7 @@ class Exchange:
 
     async def run(self) -> None:
         record, wire = self._record, self._wire
+        answer: Answer | None = None
         self._observer.started()
         try:
             answer = await self._pipeline.handle(
@@ -86,6 +87,8 @@ class Exchange:
                 record.status = record.status or CLIENT_GONE_STATUS
             record.finished_at_s = time.monotonic()
             self._observer.finished(record)
+            if answer is not None and answer.served is not None:
+                answer.served(record.error_code is None and not record.client_gone)
 
     async def _read_body(self) -> bytes:
         limit = self._max_body_bytes

@@ -50,7 +50,7 @@ def add_operations(
     @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
     async def metrics(request: Request) -> Response:
         if metrics_key_digest is not None:
-            _require_key(request.headers.get("authorization", ""), metrics_key_digest)
+            require_key(request.headers.get("authorization", ""), metrics_key_digest)
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(registry), media_type=content_type)
 
@@ -58,7 +58,8 @@ def add_operations(
     _answer_errors_in_our_shape(app)
 
 
-def _require_key(authorization: str, digest: bytes) -> None:
+def require_key(authorization: str, digest: bytes) -> None:
+    """Raises Unauthenticated unless the Bearer credential has this digest."""
     key = authorization[7:] if authorization[:7].lower() == "bearer " else ""
     if not hmac.compare_digest(hashlib.sha256(key.encode()).digest(), digest):
         raise Unauthenticated(INVALID_KEY)

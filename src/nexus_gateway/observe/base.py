@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from nexus_gateway.core.model import CallRecord
+from nexus_gateway.core.shadow_compare import Comparison
 
 
 class Observer(Protocol):
@@ -33,6 +34,18 @@ class RoutingObserver(Protocol):
     def breaker_changed(self, upstream: str, before: str, after: str) -> None:
         """A breaker went from one state into another."""
         ...
+
+
+class ShadowObserver(Protocol):
+    """Who hears of mirrored requests. Never waits."""
+
+    def shadow_sent(self) -> None: ...
+
+    def shadow_dropped(self, reason: str) -> None:
+        """`reason` is of a closed set."""
+        ...
+
+    def shadow_compared(self, comparison: Comparison) -> None: ...
 
 
 class Observers:

@@ -65,6 +65,7 @@ class RequestLine(msgspec.Struct, tag_field="event", tag="request_finished", gc=
 
 
 def line_of(record: CallRecord) -> RequestLine:
+    usage = record.usage
     began_s, first_s = record.started_at_s, record.first_byte_at_s
     return RequestLine(
         "info",
@@ -79,8 +80,8 @@ def line_of(record: CallRecord) -> RequestLine:
         record.client_gone,
         record.stream,
         record.events,
-        record.prompt_tokens,
-        record.completion_tokens,
+        usage.prompt_tokens if usage is not None else None,
+        usage.completion_tokens if usage is not None else None,
         record.request_bytes,
         record.response_bytes,
         record.attempts,

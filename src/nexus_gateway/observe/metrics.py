@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 from nexus_gateway.core.breaker import State
 from nexus_gateway.core.health import UpstreamHealth
 from nexus_gateway.core.model import OPERATION_NAMES, CallRecord
+from nexus_gateway.core.shadow_compare import Comparison
 
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
@@ -67,6 +68,8 @@ class Metrics(Collector):
         self._fallbacks: defaultdict[Labels, int] = defaultdict(int)
         self._refused_retries: defaultdict[Labels, int] = defaultdict(int)
         self._cooldowns: defaultdict[Labels, int] = defaultdict(int)
+        self._shadowed: defaultdict[Labels, int] = defaultdict(int)
+        self._shadow_differs: defaultdict[Labels, int] = defaultdict(int)
         self._transitions: defaultdict[Labels, int] = defaultdict(int)
         self.upstreams: Sequence[UpstreamHealth] = ()  # whose state is asked for when Prometheus comes
         self._durations: defaultdict[Labels, Tally] = defaultdict(Tally)
@@ -96,9 +99,9 @@ class Metrics(Collector):
         for attempt in record.attempts:
             self._attempts[attempt.upstream, attempt.outcome] += 1
             self._attempt_durations[attempt.upstream,].observe(attempt.seconds)
-        if record.prompt_tokens is not None and record.route is not None:
-            self._tokens[record.route, "prompt"] += record.prompt_tokens
-            self._tokens[record.route, "completion"] += record.completion_tokens or 0
+        if record.usage is not None and record.route is not None:
+            self._tokens[record.route, "prompt"] += record.usage.prompt_tokens
+            self._tokens[record.route, "completion"] += record.usage.completion_tokens
 
     def fell_back(self, route: str, upstream: str) -> None:
         self._fallbacks[route, upstream] += 1
@@ -112,6 +115,16 @@ class Metrics(Collector):
     def breaker_changed(self, upstream: str, before: str, after: str) -> None:
         self._transitions[upstream, before, after] += 1
         log.warning("breaker_changed", extra={"upstream": upstream, "from": before, "to": after})
+
+    def shadow_sent(self) -> None:
+        self._shadowed["sent",] += 1
+
+    def shadow_dropped(self, reason: str) -> None:
+        self._shadowed[f"dropped: {reason}",] += 1
+
+    def shadow_compared(self, comparison: Comparison) -> None:
+        for aspect in comparison.differs or ("nothing",):
+            self._shadow_differs[aspect,] += 1
 
     def collect(self) -> Iterator[Metric]:
         """Read by the registry."""
@@ -158,6 +171,10 @@ class Metrics(Collector):
         )
         yield _counter(
             "nexus_breaker_transitions", "Changes of a breaker.", ("upstream", "from", "to"), self._transitions
+        )
+        yield _counter("nexus_shadow_requests", "Requests chosen to be mirrored.", ("outcome",), self._shadowed)
+        yield _counter(
+            "nexus_shadow_compared", "Compared answers, by what differed.", ("differs",), self._shadow_differs
         )
         yield from self._collect_upstreams()
 

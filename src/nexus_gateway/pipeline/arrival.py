@@ -23,7 +23,16 @@ class Arrival:
 
 @dataclass(slots=True)
 class Answer:
-    """A success. `headers` are what the upstream may tell the caller, besides the content type."""
+    """A success. `headers` are what the upstream may tell the caller, besides the content type.
+
+    `served` wants to hear once, when the caller has the answer (True) or did not stay for it (False).
+    """
 
     headers: list[tuple[bytes, bytes]]
     body: bytes | EventStream
+    served: Callable[[bool], None] | None = None
+
+
+async def no_body() -> bytes:
+    """For requests whose body was read before."""
+    raise AssertionError("the body was read before")

@@ -18,6 +18,7 @@ from nexus_gateway.core.errors import (
     UpstreamTimeout,
 )
 from nexus_gateway.core.model import AttemptRecord, Call, Usage
+from nexus_gateway.core.shadow_compare import Sketch
 from nexus_gateway.upstreams.base import Reply, UpstreamRequest
 
 from .arrival import Answer, Arrival
@@ -75,8 +76,11 @@ class Attempt:
         self._status: int | None = None
         self._judge: StreamJudge | None = None
 
-    async def run(self) -> Answer:
-        """The answer, a stream as soon as its first event is there. Raises UpstreamError."""
+    async def run(self, sketch: Sketch | None = None) -> Answer:
+        """The answer, a stream as soon as its first event is there. `sketch` takes in the events of a stream.
+
+        Raises UpstreamError.
+        """
         reply: Reply | None = None
         failure: UpstreamError | None = None
         outcome = CANCELLED  # what stands if this task is cancelled while it waits
@@ -84,7 +88,7 @@ class Attempt:
         try:
             reply = await self._endpoint.upstream.send(self._request())
             self._status = reply.status
-            answer = await (self._read_stream(reply) if self._call.stream else self._read_plain(reply))
+            answer = await (self._read_stream(reply, sketch) if self._call.stream else self._read_plain(reply))
             handed_over = self._call.stream
             outcome = OK
             return answer
@@ -125,7 +129,7 @@ class Attempt:
         self._vouch()
         return Answer(_told(reply), body)
 
-    async def _read_stream(self, reply: Reply) -> Answer:
+    async def _read_stream(self, reply: Reply, sketch: Sketch | None) -> Answer:
         if reply.status != 200:
             raise await self._failure(reply)
         if not reply.headers.get("content-type", "").startswith("text/event-stream"):
@@ -133,7 +137,7 @@ class Attempt:
         call, name = self._call, self._endpoint.name
         self._judge = StreamJudge(name, choices=call.choices, keep_usage=call.include_usage)
         breaker = self._endpoint.health.breaker
-        stream = EventStream(name, reply, self._judge, self._bounds, breaker, self._settle)
+        stream = EventStream(name, reply, self._judge, self._bounds, breaker, self._settle, sketch)
         await stream.start(self._deadline_s)
         self._vouch()
         return Answer(_told(reply), stream)
@@ -166,8 +170,7 @@ class Attempt:
         return UpstreamInvalidResponse(f"Upstream '{name}' sent {what}.", upstream=name, status=self._status)
 
     def _note(self, usage: Usage) -> None:
-        record = self._arrival.record
-        record.prompt_tokens, record.completion_tokens = usage.prompt_tokens, usage.completion_tokens
+        self._arrival.record.usage = usage
 
     def _settle(self, outcome: str, failure: UpstreamError | None) -> None:
         """Tell the upstream's health and the record how it ended."""
@@ -178,6 +181,8 @@ class Attempt:
         if isinstance(failure, UpstreamRateLimited):
             health.cool_down(failure.retry_after_s, now_s)
             self._bounds.events.cooled(endpoint.name)
+        if failure is not None:
+            endpoint.last_error = {"outcome": outcome, "message": failure.message, "at": time.time()}
         health.settle(self._permit, self._meaning(outcome, failure), now_s)
         if self._judge is not None and self._judge.usage is not None:
             self._note(self._judge.usage)

@@ -28,9 +28,9 @@ def tightest(first: Bound, *others: Bound | None) -> Bound:
 
 
 class Endpoint:
-    """`attempt` bounds one attempt. `told_headers` name it to the caller."""
+    """`attempt` bounds one attempt."""
 
-    __slots__ = ("attempt", "health", "max_concurrency", "name", "upstream")
+    __slots__ = ("attempt", "health", "last_error", "max_concurrency", "name", "upstream")
 
     def __init__(self, upstream: Upstream, health: UpstreamHealth, request_timeout: Bound) -> None:
         own_s = upstream.traits.timeout_s
@@ -38,6 +38,7 @@ class Endpoint:
         self.upstream = upstream
         self.health = health
         self.name = upstream.name
+        self.last_error: dict[str, object] | None = None  # of the attempt that failed last; `at` is Unix time
         self.max_concurrency = upstream.traits.max_concurrency
         self.attempt = tightest(request_timeout, own)
 

@@ -20,12 +20,14 @@ from nexus_gateway.core.model import Call, Principal
 from nexus_gateway.core.policies import Sticky
 from nexus_gateway.core.retry import backoff_s, may_move_on
 from nexus_gateway.core.routing import Plan, Route, RouteTable, plan
+from nexus_gateway.core.shadow_compare import Sketch
 from nexus_gateway.core.shares import roll_of
 
 from .arrival import Answer, Arrival
 from .attempt import Attempt
 from .bounds import Bounds
 from .endpoint import Bound, Endpoint, tightest
+from .shadow import Shadow
 
 UNKNOWN_WAIT_S: Final = 5.0  # what a caller is told when nobody knows: isolated by hand, or failing its checks
 
@@ -41,12 +43,14 @@ class Executor:
         bounds: Bounds,
         dice: Callable[[], float],
         *,
+        shadow: Shadow | None,
         tell_routing: bool,
     ) -> None:
-        self._endpoints = endpoints
+        self.endpoints = endpoints
         self._fleet = fleet
         self._bounds = bounds
         self._dice = dice
+        self._shadow = shadow
         self._rolls = {name: itertools.count() for name in table.routes}
         self._route_bounds = {name: _bounds_of(route) for name, route in table.routes.items()}
         self._names = {name: (b"x-nexus-upstream", name.encode("ascii")) for name in endpoints} if tell_routing else {}
@@ -59,9 +63,22 @@ class Executor:
         chosen = plan(route, now_s, roll, sticky_key, self._fleet.look(now_s))
         if not chosen.upstreams:
             raise _nobody(chosen.wait_s)
-        return await self._walk(call, route, chosen, arrival, now_s)
+        mirror = self._shadow.choose(call, arrival) if self._shadow is not None else None
+        if mirror is None:
+            return await self._walk(call, route, chosen, arrival, now_s, None)
+        try:
+            answer = await self._walk(call, route, chosen, arrival, now_s, mirror.sketch)
+        except BaseException:
+            mirror.served(False)
+            raise
+        if isinstance(answer.body, bytes):
+            mirror.sketch.add(answer.body)
+        answer.served = mirror.served
+        return answer
 
-    async def _walk(self, call: Call, route: Route, chosen: Plan, arrival: Arrival, now_s: float) -> Answer:
+    async def _walk(
+        self, call: Call, route: Route, chosen: Plan, arrival: Arrival, now_s: float, sketch: Sketch | None
+    ) -> Answer:
         deadline: Bound | None = self._bounds.deadline
         deadline_at_s = now_s + deadline.seconds if deadline is not None else None
         failure: UpstreamError | None = None
@@ -72,7 +89,7 @@ class Executor:
                 break
             if name in hopeless:
                 continue
-            endpoint = self._endpoints[name]
+            endpoint = self.endpoints[name]
             bound = tightest(endpoint.attempt, self._route_bounds[route.name][call.stream])
             if deadline_at_s is None:
                 deadline_at_s = now_s + chosen.max_attempts * bound.seconds
@@ -96,7 +113,7 @@ class Executor:
                     endpoint.health.budget.deposit(now_s)
                 model = self._model_for(endpoint, call, route)
                 attempt = Attempt(self._bounds, call, arrival, endpoint, model, bound, permit, attempt_deadline_s)
-                answer = await attempt.run()
+                answer = await attempt.run(sketch)
             except UpstreamError as exc:
                 if not may_move_on(exc):
                     raise

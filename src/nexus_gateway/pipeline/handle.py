@@ -12,6 +12,7 @@ from nexus_gateway.core.errors import UnsupportedMediaType
 from .admit import Admission
 from .arrival import Answer, Arrival
 from .authenticate import Authenticator
+from .endpoint import Endpoint
 from .execute import Executor
 from .route import Routes
 
@@ -24,6 +25,11 @@ class Pipeline:
         self.routes = routes
         self._admission = admission
         self._executor = executor
+
+    @property
+    def endpoints(self) -> Mapping[str, Endpoint]:
+        """All upstreams, by name."""
+        return self._executor.endpoints
 
     async def handle(self, arrival: Arrival) -> Answer:
         """Raises GatewayError kinds. A stream in the answer belongs to the one who called."""

@@ -10,6 +10,7 @@ from typing import Final
 from nexus_gateway.core.answers import StreamJudge
 from nexus_gateway.core.breaker import Breaker
 from nexus_gateway.core.errors import UpstreamError, UpstreamInvalidResponse, UpstreamTimeout, UpstreamTruncated
+from nexus_gateway.core.shadow_compare import Sketch
 from nexus_gateway.core.sse import DONE, EventSplitter, EventTooLong
 from nexus_gateway.upstreams.base import Reply
 
@@ -40,6 +41,7 @@ class EventStream:
         "_on_close",
         "_ready",
         "_reply",
+        "_sketch",
         "_splitter",
         "_upstream",
         "events",
@@ -53,6 +55,7 @@ class EventStream:
         bounds: Bounds,
         breaker: Breaker,
         on_close: OnClose,
+        sketch: Sketch | None = None,
     ) -> None:
         self._upstream = upstream
         self._reply = reply
@@ -62,6 +65,7 @@ class EventStream:
         self._max_until_s = bounds.clock() + bounds.stream_maximum.seconds
         self._grace_until_s: float | None = None
         self._on_close: OnClose | None = on_close
+        self._sketch = sketch
         self._splitter = EventSplitter()
         self._ready: list[bytes] = []
         self._failure: UpstreamError | None = None
@@ -137,6 +141,8 @@ class EventStream:
             if data == DONE:
                 self._end()
                 return
+            if self._sketch is not None:
+                self._sketch.add(data)
             if self._judge.admit(data):
                 self._ready.append(b"data: %b\n\n" % data)
                 self.events += 1

@@ -93,6 +93,11 @@ class Upstream(Protocol):
         """Return once the head is known; raise UpstreamError kinds and nothing else. Any status is returned."""
         ...
 
+    async def check(self, deadline_s: float) -> None:
+        """Ask the upstream itself whether it is well. Raises UpstreamError if it is not; returns at once where there
+        is nothing to ask."""
+        ...
+
     async def aclose(self) -> None:
         """Close idle connections and cut those under way."""
         ...

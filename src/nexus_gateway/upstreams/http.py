@@ -9,12 +9,14 @@ from typing import Final
 
 from nexus_gateway import __version__
 from nexus_gateway.config.runtime import Timeouts, UpstreamSpec
+from nexus_gateway.core.errors import UpstreamUnavailable
 from nexus_gateway.core.model import Operation
 
 from .base import PASSED_HEADERS, Traits, UpstreamRequest, select_headers
 from .http1 import HttpReply, StaleConnection
 from .pool import ConnectionPool
 
+CHECK_BYTES: Final = 64 << 10  # of the answer to a check: nobody reads it
 JOINED_BYTES: Final = 64 << 10  # up to here copying a body behind its head is cheaper than a gathered write
 CR, LF, NUL = b"\r\n\0"  # as integers: looking one up in bytes takes a seventh of the time of a bytes object
 USER_AGENT: Final = f"user-agent: nexus-gateway/{__version__}\r\n".encode("ascii")
@@ -45,6 +47,7 @@ class HttpUpstream:
         self._max_answer_bytes = max_answer_bytes
         self._passed = (PASSED_HEADERS | {name.encode() for name in spec.forward_headers}) - _NEVER_PASSED
         self._heads = {operation: _head(spec, operation) for operation in Operation}
+        self._check = _check_request(spec)
         self._pool = ConnectionPool(
             spec.name,
             spec.host.strip("[]"),
@@ -74,6 +77,16 @@ class HttpUpstream:
         connection = await self._pool.connect(request.deadline_s)
         return await connection.exchange(wire, request.deadline_s, limit_bytes=limit_bytes)
 
+    async def check(self, deadline_s: float) -> None:
+        if self._check is None:
+            return
+        connection = await self._pool.connect(deadline_s)
+        reply = await connection.exchange([self._check], deadline_s, limit_bytes=CHECK_BYTES)
+        await reply.aclose()
+        if not 200 <= reply.status < 300:
+            what = f"Upstream '{self.name}' answered its check with HTTP {reply.status}."
+            raise UpstreamUnavailable(what, upstream=self.name, status=reply.status)
+
     async def aclose(self) -> None:
         self._pool.aclose()
 
@@ -95,14 +108,24 @@ class HttpUpstream:
         return [b"".join(parts)]
 
 
+def _check_request(spec: UpstreamSpec) -> bytes | None:
+    """The request that asks the server how it is. Without the credential: who it is asked for is nobody's business."""
+    if spec.health_path is None:
+        return None
+    agent = USER_AGENT.decode("ascii")
+    return f"GET {spec.health_path} HTTP/1.1\r\nhost: {_authority(spec)}\r\n{agent}\r\n".encode("ascii")
+
+
+def _authority(spec: UpstreamSpec) -> str:
+    host = f"[{spec.host}]" if ":" in spec.host and not spec.host.startswith("[") else spec.host
+    return host if spec.port == {"http": 80, "https": 443}[spec.kind] else f"{host}:{spec.port}"
+
+
 def _head(spec: UpstreamSpec, operation: Operation) -> bytes:
     """All that is the same for every request of an operation."""
-    host = f"[{spec.host}]" if ":" in spec.host and not spec.host.startswith("[") else spec.host
-    if spec.port != {"http": 80, "https": 443}[spec.kind]:
-        host = f"{host}:{spec.port}"
     credential = f"authorization: Bearer {spec.api_key}\r\n" if spec.api_key is not None else ""
     return (
-        f"POST {spec.base_path}{operation.value} HTTP/1.1\r\nhost: {host}\r\n{credential}"
+        f"POST {spec.base_path}{operation.value} HTTP/1.1\r\nhost: {_authority(spec)}\r\n{credential}"
         "content-type: application/json\r\naccept-encoding: identity\r\n"
     ).encode()
 

@@ -52,6 +52,9 @@ class MockUpstream:
             if reply is None:
                 self.active -= 1
 
+    async def check(self, deadline_s: float) -> None:
+        """It is in this process: there is nothing to ask."""
+
     async def aclose(self) -> None:
         self._closed.set()
 

@@ -1,0 +1,82 @@
+"""What operators may see and change while the gateway runs. The routes exist only with an admin key.
+
+For:      `GET /admin/upstreams`, and taking an upstream out by hand.
+Touches:  the health of upstreams; the log, for every action.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from fastapi import APIRouter, Depends, FastAPI, Request
+
+from nexus_gateway.core.errors import UnknownUpstream
+from nexus_gateway.pipeline.endpoint import Endpoint
+
+from .operations import require_key
+
+SHARED: Final = "this process"  # who shares breakers and isolation
+
+log = logging.getLogger(__name__)
+
+
+def add_admin(app: FastAPI, endpoints: Callable[[], Mapping[str, Endpoint]], key_digest: bytes) -> None:
+    """`endpoints` gives those that are open now."""
+
+    def authorize(request: Request) -> None:
+        require_key(request.headers.get("authorization", ""), key_digest)
+
+    router = APIRouter(prefix="/admin", tags=["admin"], dependencies=[Depends(authorize)])
+
+    def find(name: str) -> Endpoint:
+        endpoint = endpoints().get(name)
+        if endpoint is None:
+            raise UnknownUpstream(f"There is no upstream '{name[:128]}'.")
+        return endpoint
+
+    @router.get("/upstreams", summary="How every upstream stands")
+    async def upstreams() -> dict[str, Any]:
+        now_s = time.monotonic()
+        return {"scope": SHARED, "upstreams": [describe(endpoint, now_s) for endpoint in endpoints().values()]}
+
+    @router.post("/upstreams/{name:path}/isolate", summary="Take an upstream out")
+    async def isolate(name: str) -> dict[str, Any]:
+        endpoint = find(name)
+        endpoint.health.isolate()
+        log.warning("upstream_isolated", extra={"upstream": name})
+        return describe(endpoint, time.monotonic())
+
+    @router.post("/upstreams/{name:path}/restore", summary="Let an upstream take part again")
+    async def restore(name: str) -> dict[str, Any]:
+        endpoint = find(name)
+        endpoint.health.restore()
+        log.warning("upstream_restored", extra={"upstream": name})
+        return describe(endpoint, time.monotonic())
+
+    app.include_router(router)
+
+
+def describe(endpoint: Endpoint, now_s: float) -> dict[str, Any]:
+    """Times in seconds; `wait_s` is null where nobody knows how long."""
+    health = endpoint.health
+    breaker = health.breaker.snapshot(now_s)
+    wait_s = health.wait_s(now_s)
+    return {
+        "name": endpoint.name,
+        "available": wait_s <= 0,
+        "wait_s": wait_s if wait_s < float("inf") else None,
+        "breaker": {
+            "state": breaker.state.value,
+            "failures": breaker.failures,
+            "wait_s": breaker.wait_s,
+            "share": breaker.share,
+            "probing": breaker.is_probing,
+        },
+        "cooling_s": health.cooling_s(now_s),
+        "isolated": health.is_isolated,
+        "failing_checks": health.is_failing_checks,
+        "in_flight": health.load.in_flight,
+        "first_token_ewma_s": health.load.first_token_s,
+        "last_error": endpoint.last_error,
+    }
