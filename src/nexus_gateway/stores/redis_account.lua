@@ -3,9 +3,12 @@
 -- KEYS[1]  the account, packed; one that cannot be read is begun anew.
 -- KEYS[2]  open holds: a sorted set of "<name>:<tokens>" by the instant, in ms, at which their lease ends.
 -- Both bear the caller's id as their hash tag, so that they lie on one node of a cluster.
+--
+-- A window's seconds are one string of doubles: most decisions read and write one of them.
 -- This part is set in front of each script that decides about an account.
 
-local FORMAT, SPAN = 1, 61
+local FORMAT, SPAN, WIDTH = 1, 61, 8
+local EMPTY = string.rep('\0', SPAN * WIDTH)
 
 local function now_s()
   local time = redis.call('TIME')
@@ -13,19 +16,15 @@ local function now_s()
 end
 
 local function new_window()
-  local spent = {}
-  for i = 1, SPAN do spent[i] = 0 end
-  return {second = 0, spent_second = 0, total = 0, limit = 0, floor = 0, spent = spent}
+  return {second = 0, spent_second = 0, total = 0, limit = 0, floor = 0, spent = EMPTY}
 end
 
 local function read_window(packed)
   if not packed then return new_window() end
-  local spent = packed[6]
-  assert(#spent == SPAN and tonumber(packed[2]))
-  for _, field in ipairs({1, 3, 4, 5}) do assert(packed[field] >= 0) end
-  for i = 1, SPAN do assert(spent[i] >= 0) end
-  return {second = packed[1], spent_second = packed[2], total = packed[3], limit = packed[4], floor = packed[5],
-          spent = spent}
+  local second, spent_second, total, limit, floor, spent = unpack(packed)
+  assert(second >= 0 and tonumber(spent_second) and total >= 0 and limit >= 0 and floor >= 0)
+  assert(#spent == SPAN * WIDTH)
+  return {second = second, spent_second = spent_second, total = total, limit = limit, floor = floor, spent = spent}
 end
 
 local function write_window(window)
@@ -33,12 +32,21 @@ local function write_window(window)
   return {window.second, window.spent_second, window.total, window.limit, window.floor, window.spent}
 end
 
+local function spent_in(window, second)
+  return (struct.unpack('<d', window.spent, second % SPAN * WIDTH + 1))
+end
+
+local function set_spent(window, second, amount)
+  local at = second % SPAN * WIDTH
+  window.spent = string.sub(window.spent, 1, at) .. struct.pack('<d', amount) .. string.sub(window.spent, at + WIDTH + 1)
+end
+
 local function held_tokens(member)
   return tonumber(string.match(member, ':(%d+)$')) or 0
 end
 
-local function read_account()
-  local open = redis.call('ZCARD', KEYS[2])
+local function read_account(with_holds)
+  local open = with_holds and redis.call('ZCARD', KEYS[2]) or 0
   local packed = redis.call('GET', KEYS[1])
   if packed then
     local fields = cmsgpack.unpack(packed)
@@ -47,45 +55,42 @@ local function read_account()
             open = open}
   end
   local reserved = 0
-  for _, member in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do reserved = reserved + held_tokens(member) end
+  if open > 0 then
+    for _, member in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do reserved = reserved + held_tokens(member) end
+  end
   return {requests = new_window(), tokens = new_window(), reserved = reserved, debt = 0, open = open}
 end
 
-local function open_account()
-  local read, account = pcall(read_account)
+local function open_account(with_holds)
+  local read, account = pcall(read_account, with_holds)
   if read then return account end
   redis.call('DEL', KEYS[1], KEYS[2])
-  return read_account()
+  return read_account(with_holds)
 end
 
 local function close_account(account)
   local debt_turns = math.ceil(account.debt / math.max(account.tokens.limit, 1))
   local kept_ms = math.min((2 + debt_turns) * SPAN * 1000, 2 ^ 40)
   redis.call('SET', KEYS[1], cmsgpack.pack({FORMAT, write_window(account.requests), write_window(account.tokens),
-             account.reserved, account.debt}), 'PX', string.format('%d', kept_ms))
-  if account.open > 0 then redis.call('PEXPIRE', KEYS[2], string.format('%d', kept_ms)) end
-end
-
-local function spend(window, cost)
-  local slot = window.second % SPAN + 1
-  window.spent[slot] = window.spent[slot] + cost
-  window.total = window.total + cost
-  window.spent_second = window.second
+             account.reserved, account.debt}), 'PX', kept_ms)
+  if account.open > 0 then redis.call('PEXPIRE', KEYS[2], kept_ms) end
 end
 
 local function spend_aged(window, cost, age_s)
   if age_s >= SPAN then return end
   local second = window.second - math.max(age_s, 0)
-  local slot = second % SPAN + 1
-  window.spent[slot] = window.spent[slot] + cost
+  set_spent(window, second, spent_in(window, second) + cost)
   window.total = window.total + cost
   window.spent_second = math.max(window.spent_second, second)
 end
 
+local function spend(window, cost)
+  spend_aged(window, cost, 0)
+end
+
 local function move(window, seconds)
-  local moved = {}
-  for slot = 1, SPAN do moved[(slot - 1 + seconds) % SPAN + 1] = window.spent[slot] end
-  window.spent = moved
+  local turned = (-seconds % SPAN) * WIDTH
+  window.spent = string.sub(window.spent, turned + 1) .. string.sub(window.spent, 1, turned)
   window.spent_second = window.spent_second + seconds
   window.second = window.second + seconds
 end
@@ -99,10 +104,16 @@ local function advance_window(window, now)
     return
   end
   if window.total > 0 then
-    for expired = math.max(window.second + 1, second - SPAN + 1), second do
-      local slot = expired % SPAN + 1
-      window.total = window.total - window.spent[slot]
-      window.spent[slot] = 0
+    if passed >= SPAN then
+      window.spent, window.total = EMPTY, 0
+    else
+      for expired = window.second + 1, second do
+        local amount = spent_in(window, expired)
+        if amount > 0 then
+          window.total = window.total - amount
+          set_spent(window, expired, 0)
+        end
+      end
     end
   end
   window.second = second
@@ -146,7 +157,7 @@ local function freed_s(window, now, amount)
   local turns = math.floor((amount - 1) / window.total)
   local rest, expired = (amount - 1) % window.total + 1, 0
   for second = window.second + 1, window.second + SPAN do
-    expired = expired + window.spent[second % SPAN + 1]
+    expired = expired + spent_in(window, second)
     if expired >= rest then return second + turns * SPAN - now end
   end
 end
@@ -156,7 +167,7 @@ end
 local function reap(account, now, lease_ms)
   if account.open == 0 then return end
   local now_ms = math.floor(now * 1000)
-  local ended = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', string.format('%d', now_ms), 'WITHSCORES')
+  local ended = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now_ms, 'WITHSCORES')
   for i = 1, #ended, 2 do
     local tokens = held_tokens(ended[i])
     account.reserved = math.max(account.reserved - tokens, 0)
@@ -164,7 +175,7 @@ local function reap(account, now, lease_ms)
     redis.call('ZREM', KEYS[2], ended[i])
     account.open = account.open - 1
   end
-  local longest = string.format('%d', now_ms + lease_ms)
+  local longest = now_ms + lease_ms
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. longest, '+inf')) do
     redis.call('ZADD', KEYS[2], longest, member)
   end

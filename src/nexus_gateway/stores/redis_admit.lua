@@ -8,7 +8,8 @@
 local HOLD_WAIT_S = 1
 
 local name, per_minute, tokens_per_minute, slots, cost, least, lease_ms = unpack(cmsgpack.unpack(ARGV[1]))
-local account = open_account()
+local holds_something = tokens_per_minute >= 0 or slots >= 0
+local account = open_account(holds_something)
 local now = now_s()
 local requests, tokens = account.requests, account.tokens
 local requests_fit, tokens_fit, slot_fits, granted = true, true, true, 0
@@ -36,10 +37,10 @@ if slots >= 0 then slot_fits = account.open < slots end
 local admitted = requests_fit and tokens_fit and slot_fits
 if admitted then
   if per_minute >= 0 then spend(requests, 1) end
-  if tokens_per_minute >= 0 or slots >= 0 then
+  if holds_something then
     account.reserved = account.reserved + granted
     account.open = account.open + 1
-    local lease_end = string.format('%d', math.floor(now * 1000) + lease_ms)
+    local lease_end = math.floor(now * 1000) + lease_ms
     redis.call('ZADD', KEYS[2], lease_end, name .. ':' .. string.format('%d', granted))
   end
 end

@@ -114,21 +114,22 @@ class RedisLink:
         connection = self._connection
         if connection is None:
             raise ConnectionError("the link is closed")
-        async with asyncio.timeout_at(deadline_s):
-            await connection.send_packed_command([b"".join(packed)], check_health=False)
         replies: list[Reply] = []
-        patience = 1
-        while len(replies) < len(packed):
+        sent = forgiven = False
+        while True:
             try:
                 async with asyncio.timeout_at(deadline_s):
+                    if not sent:
+                        await connection.send_packed_command([b"".join(packed)], check_health=False)
+                        sent = True
                     await self._receive(connection, replies, len(packed))
+                return replies
             except TimeoutError:
-                late_s = time.monotonic() - deadline_s
-                if not patience:
+                if forgiven or not sent:
                     raise
-                patience -= 1
+                late_s = time.monotonic() - deadline_s
                 deadline_s += late_s + (self._timeout_s if late_s > STALL_S else GRACE_S)
-        return replies
+                forgiven = True
 
     async def _receive(self, connection: AbstractConnection, replies: list[Reply], wanted: int) -> None:
         while len(replies) < wanted:

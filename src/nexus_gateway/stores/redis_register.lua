@@ -13,8 +13,8 @@ local until_ms = now_ms + lifetime_ms
 if redis.call('TYPE', KEYS[1]).ok ~= 'zset' then redis.call('DEL', KEYS[1]) end
 if redis.call('TYPE', KEYS[2]).ok ~= 'string' then redis.call('DEL', KEYS[2]) end
 
-redis.call('ZADD', KEYS[1], string.format('%d', until_ms), process)
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%d', now_ms))
+redis.call('ZADD', KEYS[1], until_ms, process)
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now_ms)
 if lifetime_ms > 0 then  -- a longer life than ours was given before the clock stepped back
   redis.call('ZREMRANGEBYSCORE', KEYS[1], string.format('(%d', until_ms), '+inf')
 end

@@ -13,7 +13,7 @@ local account
 
 local function opened()
   if not account then
-    account = open_account()
+    account = open_account(true)
     advance_window(account.requests, now)
     if limits[1] >= 0 then account.requests.limit = limits[1] end
     if limits[2] >= 0 then account.tokens.limit = limits[2] end
@@ -40,7 +40,7 @@ if #requests + #tokens + #floors + debt > 0 then
   end
 end
 
-local lease_end = string.format('%d', math.floor(now * 1000) + lease_ms)
+local lease_end = math.floor(now * 1000) + lease_ms
 for _, member in ipairs(members) do
   if redis.call('ZSCORE', KEYS[2], member) then
     redis.call('ZADD', KEYS[2], lease_end, member)

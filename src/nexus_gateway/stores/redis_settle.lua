@@ -4,7 +4,7 @@
 -- Returns  1 if the hold was there, else 0.
 
 local member, counts_tokens, used = unpack(cmsgpack.unpack(ARGV[1]))
-local account = open_account()
+local account = open_account(true)
 if redis.call('ZREM', KEYS[2], member) == 0 then return 0 end
 account.open = account.open - 1
 if counts_tokens == 1 then
