@@ -3,7 +3,6 @@
 import asyncio
 
 import pytest
-
 from bench.load import Order, Sample, measure
 from bench.upstream import PLAIN, TAG, Connection
 

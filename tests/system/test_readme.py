@@ -11,6 +11,7 @@ from nexus_gateway.app import create_app
 from nexus_gateway.config.later import SETTINGS
 from nexus_gateway.config.reference import page
 from nexus_gateway.config.schema import variable
+from nexus_gateway.config.settings import load
 from tests.support.serving import serving
 
 ROOT = Path(__file__).parents[2]
@@ -54,6 +55,14 @@ async def test_the_client_example_streams_an_answer() -> None:
     async with serving(create_app({})) as served:
         said = await run(sys.executable, "-c", example.replace("localhost:8000", f"127.0.0.1:{served.port}"))
     assert said == "This is the mock model of Nexus Gateway. You said: hello"
+
+
+@pytest.mark.parametrize("readme", LANGUAGES)
+def test_every_configuration_shown_is_accepted(readme: str) -> None:
+    configurations = [dict(re.findall(r"(GATEWAY_\w+)='(.*?)'", block)) for block in blocks(text_of(readme), "bash")]
+    shown = [configuration for configuration in configurations if configuration]
+    assert shown
+    assert not any(load(configuration).warnings for configuration in shown)
 
 
 @pytest.mark.parametrize("readme", LANGUAGES)
