@@ -123,6 +123,7 @@ class Metrics(Collector):
         self._shadowed[f"dropped: {reason}",] += 1
 
     def shadow_compared(self, comparison: Comparison) -> None:
+        self._shadowed["compared",] += 1
         for aspect in comparison.differs or ("nothing",):
             self._shadow_differs[aspect,] += 1
 

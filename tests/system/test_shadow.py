@@ -1,0 +1,107 @@
+"""Mirrored requests: exactly the share, after the caller, and nothing of it where the caller could see it."""
+
+import asyncio
+import json
+import time
+
+import pytest
+
+from tests.support.gateway import Running, gateway
+from tests.support.http_client import chat
+from tests.support.raw_server import LAST_CHUNK, STREAM_HEAD, Peer, RawServer, answering, chunk, plain
+
+pytestmark = pytest.mark.anyio
+
+OK = plain(b'{"choices":[{"index":0,"message":{"content":"other"},"finish_reason":"stop"}]}')
+
+
+async def answers_otherwise(peer: Peer) -> None:
+    while True:
+        request = await peer.receive()
+        if json.loads(request.body).get("stream"):
+            event = b'data: {"choices":[{"index":0,"delta":{"content":"other"},"finish_reason":"stop"}]}\n\n'
+            await peer.send(STREAM_HEAD + chunk(event + b"data: [DONE]\n\n") + LAST_CHUNK)
+        else:
+            await peer.send(OK)
+
+
+SENT, COMPARED = '{outcome="sent"}', '{outcome="compared"}'
+
+
+def shadowing(percent: float = 100, **more: str) -> dict[str, str]:
+    return {"SHADOW_ENABLED": "true", "SHADOW_TARGET": "candidate", "SHADOW_PERCENT": str(percent), **more}
+
+
+async def sample(running: Running, name: str) -> dict[str, float]:
+    """The values of a metric by its labels."""
+    import httpx2
+
+    async with httpx2.AsyncClient(base_url=running.url) as http:
+        text = (await http.get("/metrics")).text
+    lines = [line.rsplit(" ", 1) for line in text.splitlines() if line.startswith(name)]
+    return {labels.removeprefix(name): float(value) for labels, value in lines}
+
+
+async def until_sampled(running: Running, name: str, total: float) -> dict[str, float]:
+    async with asyncio.timeout(5):
+        while sum((values := await sample(running, name)).values()) < total:
+            pass
+    return values
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+async def test_the_candidate_gets_exactly_its_share_under_its_own_name_and_key(stream: bool) -> None:
+    async with RawServer(answers_otherwise) as candidate:
+        upstreams = f"m=mock://local;candidate=http://127.0.0.1:{candidate.port}?forward_headers=x-tenant"
+        async with gateway(shadowing(percent=20), upstreams) as running:
+            for _ in range(50):
+                assert (await chat(running.port, stream=stream)).headers["x-nexus-upstream"] == "m"
+            async with asyncio.timeout(5):
+                while (counted := await sample(running, "nexus_shadow_requests_total"))[COMPARED] < counted[SENT]:
+                    pass
+            requests = [request for peer in candidate.peers for request in peer.requests]
+            assert len(requests) == counted[SENT]
+            assert abs(len(requests) - 10) <= 1
+            assert {json.loads(request.body)["model"] for request in requests} == {"candidate"}
+            assert not any("x-api-key" in request.headers for request in requests)
+            assert len(running.records.finished_records) == 50, "a mirrored request is nobody's request"
+            differs = await sample(running, "nexus_shadow_compared_total")
+            assert differs['{differs="text"}'] == len(requests)
+
+
+async def test_the_same_answer_differs_in_nothing() -> None:
+    async with gateway(shadowing(), "m=mock://local?model=x;candidate=mock://local?model=x") as running:
+        await chat(running.port)
+        await chat(running.port, stream=True)
+        compared = await until_sampled(running, "nexus_shadow_compared_total", 2)
+        assert compared == {'{differs="nothing"}': 2}
+
+
+@pytest.mark.parametrize("candidate", ["http://127.0.0.1:9", "mock://local?delay_ms=30000", "mock://local?status=500"])
+async def test_a_candidate_that_is_dead_or_slow_is_not_felt(candidate: str) -> None:
+    async with gateway(shadowing(), f"m=mock://local;candidate={candidate}") as running:
+        began_s = time.monotonic()
+        for _ in range(50):
+            assert (await chat(running.port)).status == 200
+        assert time.monotonic() - began_s < 2
+
+
+async def test_kept_bodies_are_bounded_and_drops_are_counted() -> None:
+    settings = shadowing(SHADOW_MAX_BYTES="200")
+    async with gateway(settings, "m=mock://local;candidate=mock://local?delay_ms=30000") as running:
+        for _ in range(10):
+            assert (await chat(running.port)).status == 200
+        counted = await sample(running, "nexus_shadow_requests_total")
+        assert counted['{outcome="dropped: bytes"}'] >= 7
+        assert sum(counted.values()) == 10
+
+
+async def test_a_caller_who_did_not_get_its_answer_is_not_mirrored() -> None:
+    async def breaks(peer: Peer) -> None:
+        await peer.receive()
+
+    async with RawServer(breaks) as broken, RawServer(answering(OK)) as candidate:
+        upstreams = f"m=http://127.0.0.1:{broken.port};candidate=http://127.0.0.1:{candidate.port}"
+        async with gateway(shadowing(), upstreams) as running:
+            assert (await chat(running.port)).status == 502
+            assert not candidate.peers
