@@ -223,9 +223,9 @@ class UpstreamContract:
                 assert "as before" in answer["choices"][0]["message"]["content"]
 
     async def test_closing_the_upstream_cuts_what_is_under_way(self, kind: Kind) -> None:
-        async with kind(STALLING) as bench:
+        async with kind(STALLING) as bench, asyncio.timeout(NEVER_S / 2):
             reply = await begun(bench)
-            reading = asyncio.ensure_future(reply.read(now_s() + 5))
+            reading = asyncio.ensure_future(reply.read(now_s() + NEVER_S))
             await asyncio.sleep(0)
             await bench.upstream.aclose()
             with pytest.raises(UpstreamError):
@@ -233,8 +233,8 @@ class UpstreamContract:
             await reply.aclose()
 
     async def test_closing_the_upstream_ends_the_wait_for_a_head(self, kind: Kind) -> None:
-        async with kind(HANGING) as bench:
-            sending = asyncio.ensure_future(bench.send(chat()))
+        async with kind(HANGING) as bench, asyncio.timeout(NEVER_S / 2):
+            sending = asyncio.ensure_future(bench.send(chat(), within_s=NEVER_S))
             await bench.model.reach(1)
             await bench.upstream.aclose()
             with pytest.raises(UpstreamError):

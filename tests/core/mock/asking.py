@@ -40,7 +40,7 @@ limits = st.fixed_dictionaries(
     {},
     optional={
         "n": st.none() | st.integers(1, 4),
-        "max_tokens": st.none() | st.integers(1, 30),
+        "max_tokens": st.integers(1, 12),
         "stream_options": st.sampled_from([None, {"include_usage": True}, {"include_usage": False}]),
     },
 )

@@ -183,3 +183,24 @@ def test_the_wish_for_a_tool_that_is_not_there_is_refused() -> None:
     wish = {"type": "function", "function": {"name": "none such"}}
     body = {"model": "m", "messages": [{"role": "user", "content": "x"}], "tools": [TOOL], "tool_choice": wish}
     assert refusal(CHAT, msgspec.json.encode(body))["param"] == "tool_choice"
+
+
+@pytest.mark.parametrize(
+    ("limits", "tokens"),
+    [({"max_tokens": 3}, 3), ({"max_completion_tokens": 4}, 4), ({"max_tokens": 3, "max_completion_tokens": 4}, 4)],
+)
+def test_both_names_of_the_limit_count_and_the_newer_one_wins(limits: dict[str, int], tokens: int) -> None:
+    body = {"model": "m", "messages": [{"role": "user", "content": "x"}], **limits}
+    assert msgspec.json.decode(plain(CHAT, body))["usage"]["completion_tokens"] == tokens
+
+
+def test_a_prompt_can_be_counted_by_hand() -> None:
+    messages = [
+        {"role": "system", "content": "be brief"},  # 1 for the role, 2 for the words
+        {"role": "user", "content": [{"type": "text", "text": "안녕!"}, {"type": "image_url"}]},  # 1 + 3 + 1
+        {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]},  # 1+1+2
+        {"role": "tool"},  # 1
+    ]
+    assert msgspec.json.decode(plain(CHAT, {"model": "m", "messages": messages}))["usage"]["prompt_tokens"] == 13
+    prompts: dict[str, Any] = {"model": "m", "prompt": [[1, 2], [3]]}
+    assert msgspec.json.decode(plain(COMPLETIONS, prompts))["usage"]["prompt_tokens"] == 3

@@ -15,7 +15,18 @@ import msgspec
 from nexus_gateway.core.model import Operation
 
 from .examples import example
-from .requests import MAX_CHOICES, BadRequest, ChatRequest, CompletionRequest, Function, Message, batch, read
+from .requests import (
+    CHAT,
+    COMPLETION,
+    MAX_CHOICES,
+    BadRequest,
+    ChatRequest,
+    CompletionRequest,
+    Function,
+    Message,
+    batch,
+    read,
+)
 from .tokens import Passage, count, split
 
 INTRODUCTION: Final = "This is the mock model of Nexus Gateway."
@@ -63,8 +74,8 @@ def answer(operation: Operation, body: bytes, length: int | None) -> Answer:
     """To a chat or a completion. `length`: tokens of every text; None: as it comes. Raises BadRequest."""
     digest = blake2b(body, digest_size=12).hexdigest()
     if operation is Operation.CHAT:
-        return _answer_chat(read(body, ChatRequest), digest, length)
-    return _answer_completion(read(body, CompletionRequest), digest, length)
+        return _answer_chat(read(body, CHAT), digest, length)
+    return _answer_completion(read(body, COMPLETION), digest, length)
 
 
 def _answer_chat(request: ChatRequest, digest: str, length: int | None) -> Answer:

@@ -13,6 +13,7 @@ MAX_PROMPTS: Final = 2048  # a batch that the API allows
 MAX_CHOICES: Final = 2048  # prompts times `n`: what one answer may cost
 MAX_DIMENSIONS: Final = 3072  # of the largest embedding model there is behind this API
 
+R = TypeVar("R")
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=128)]
 
@@ -138,13 +139,15 @@ class EmbeddingRequest(msgspec.Struct, kw_only=True):
     encoding_format: Literal["float", "base64"] | None = None
 
 
-R = TypeVar("R", ChatRequest, CompletionRequest, EmbeddingRequest)
+CHAT: Final = msgspec.json.Decoder(ChatRequest)
+COMPLETION: Final = msgspec.json.Decoder(CompletionRequest)
+EMBEDDING: Final = msgspec.json.Decoder(EmbeddingRequest)
 
 
-def read(body: bytes, kind: type[R]) -> R:
+def read(body: bytes, decoder: msgspec.json.Decoder[R]) -> R:
     """Raises BadRequest."""
     try:
-        return msgspec.json.decode(body, type=kind)
+        return decoder.decode(body)
     except msgspec.ValidationError as exc:
         raise _name_field(str(exc)) from exc
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
@@ -173,7 +176,7 @@ def _name_field(complaint: str) -> BadRequest:
     if missing := _MISSING.match(what):
         place = f"{place}.{missing['name']}" if place else missing["name"]
         return BadRequest(f"Missing required parameter: '{place}'.", place)
-    what = what.replace("`", "")
+    what = what[:1].lower() + what[1:].replace("`", "")
     if not place:
         return BadRequest(f"The request body is invalid: {what}.")
     return BadRequest(f"Invalid value for '{place}': {what}.", place)

@@ -27,7 +27,7 @@ def count(text: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """`length` tokens: of `own` as many as fit, then filler. Never held in memory as a whole."""
+    """`length` tokens: of `own` as many as fit, then filler, made while it is read."""
 
     own: Sequence[str]
     length: int

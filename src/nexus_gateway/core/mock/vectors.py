@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from .requests import BadRequest, EmbeddingRequest, batch, read
+from .requests import EMBEDDING, BadRequest, batch, read
 from .tokens import count
 
 DIMENSIONS: Final = 64
@@ -23,7 +23,7 @@ Vector = tuple[float, ...]
 
 def embed(body: bytes) -> bytes:
     """The body of the answer. Raises BadRequest."""
-    request = read(body, EmbeddingRequest)
+    request = read(body, EMBEDDING)
     texts = batch(request.input, "input")
     dimensions = request.dimensions or DIMENSIONS
     if len(texts) * dimensions > MAX_VALUES:
