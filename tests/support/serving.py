@@ -1,12 +1,13 @@
 """The production server in the test's own loop, on a port of its own."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from nexus_gateway.config.runtime import Timeouts
+from nexus_gateway.edge.listener import bind
 from nexus_gateway.edge.server import GatewayServer
 
 
@@ -14,22 +15,16 @@ class QuietServer(GatewayServer):
     """Leaves the test runner's signals alone and says when it listens."""
 
     def __init__(self, app: Any, timeouts: Timeouts) -> None:
-        super().__init__(app, host="127.0.0.1", port=0, timeouts=timeouts, log_config=None)
         self.listening = asyncio.Event()
+        super().__init__(app, bind("127.0.0.1", 0), timeouts, self.listening.set)
 
-    def capture_signals(self) -> Any:
-        from contextlib import nullcontext
-
-        return nullcontext()
-
-    async def startup(self, sockets: Any = None) -> None:
-        await super().startup(sockets)
-        self.listening.set()
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
     @property
     def port(self) -> int:
-        port: int = self.servers[0].sockets[0].getsockname()[1]
-        return port
+        return self.listeners[0].port
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,5 +50,6 @@ async def serving(app: Any, timeouts: Timeouts | None = None) -> AsyncIterator[S
         yield Served(server, server.port)
     finally:
         ready.cancel()
-        server.should_exit = True
+        if not server.should_exit:
+            server.stop()
         await running

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from http import HTTPStatus
 from typing import Any, Final
 
-from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 
 from .wire import Headers, TooMuch
 
@@ -33,6 +33,7 @@ class DirectWire:
         "_expects_continue",
         "_flow",
         "_head",
+        "_is_read",
         "_on_response",
         "_pieces",
         "_size",
@@ -74,6 +75,7 @@ class DirectWire:
         self._expects_continue = expects_continue
         self._pieces: list[bytes] = []
         self._size = 0
+        self._is_read = False
         self._head = b""
         self._waiter: asyncio.Future[None] | None = None
 
@@ -92,7 +94,10 @@ class DirectWire:
     def take(self, piece: bytes) -> None:
         self._pieces.append(piece)
         self._size += len(piece)
-        self.set()
+        if self._is_read:
+            self.set()
+        elif self._size > HIGH_WATER_LIMIT:  # the exchange still waits for something else, or for its turn
+            self._flow.pause_reading()
 
     async def run_asgi(self, _app: object) -> None:
         try:
@@ -106,6 +111,8 @@ class DirectWire:
     async def read_body(self, limit_bytes: int) -> bytes:
         if self._expects_continue:
             self._transport.write(CONTINUE)
+        self._is_read = True
+        self._flow.resume_reading()
         while self.more_body and self._size <= limit_bytes:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
@@ -152,6 +159,4 @@ class DirectWire:
     def _complete(self) -> None:
         self.response_complete = True
         self._pieces.clear()
-        if not self.keep_alive:
-            self._transport.close()
         self._on_response()

@@ -5,34 +5,61 @@ For:      `nexus-gateway serve`. Under bare uvicorn none of this holds.
 Touches:  its connection. Timers are not set per request: a sweeper looks at every connection a few times a second.
 
 A request for inference whose caller has left has its task cancelled, so that the exchange needs no watcher.
+
+| a connection | is shown by | ends when |
+|---|---|---|
+| waits for a request, or has part of a head | nothing below | idle too long; head too slow: 408 |
+| reads a body | `_is_reading_body` | body too slow: 408 |
+| answers | `_running` | the client leaves, or takes too little of the answer |
+| has answered for the last time, and reads on | `_is_lingering` | the client has read it and closes, or too long |
 """
 
 import asyncio
+import logging
+import socket
+import struct
 from typing import Any, Final, Protocol
 
 import httptools
 from uvicorn._types import ASGI3Application
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from nexus_gateway.config.runtime import Timeouts
-from nexus_gateway.core.errors import GatewayError, HeadTooLarge, MalformedRequest, RequestTooSlow, TargetTooLong
+from nexus_gateway.core.errors import GatewayError, InternalError, RequestTooSlow
 from nexus_gateway.core.model import Operation
 
 from .asgi import OPERATIONS as ROUTES
 from .asgi import DataPlane
 from .direct import STATUS_LINES, DirectWire
 from .errors import render
+from .framing import (
+    MAX_HEAD_BYTES,
+    MAX_UNFRAMED_BYTES,
+    Refused,
+    check_fields,
+    check_size,
+    check_target,
+    head_too_large,
+    not_http,
+    unframed_too_large,
+    without_upgrade,
+)
+from .usual import AsgiAnswer, Outlet, target_of
 
-MAX_TARGET_BYTES: Final = 8 << 10
-MAX_HEAD_BYTES: Final = 64 << 10
-MAX_FIELDS: Final = 128
-MAX_TRAILER_BYTES: Final = 8 << 10
+MAX_AHEAD_BYTES: Final = 64 << 10  # of requests sent before the present one is answered
 MAX_DISCARDED_BYTES: Final = 64 << 20  # of a body nobody wants, read so that its sender gets to read our answer
 WRITE_BUFFER_BYTES: Final = 64 << 10  # per connection, before the application has to wait for the caller
 KEEP_ALIVE_S: Final = 75.0  # longer than the usual client's own idle time, so that the client closes first
+LAST_CALL_S: Final = 0.25  # while draining: for a request that is on its way already
+
+NO_LINGER: Final = struct.pack("ii", 1, 0)
 
 SERVING: Final = "nexus.serving"  # the ASGI extension that shows our server to the application
 OPERATIONS: Final = {path.encode("ascii"): operation for path, operation in ROUTES.items()}
+
+Cycle = AsgiAnswer | DirectWire
+
+log = logging.getLogger(__name__)
 
 
 class Serving(Protocol):
@@ -45,28 +72,26 @@ class Serving(Protocol):
     def data_plane(self) -> DataPlane | None: ...
 
 
-class Refused(Exception):
-    """Raised inside a parser callback to stop the parser; `error` is what the client is told."""
-
-    def __init__(self, error: GatewayError) -> None:
-        super().__init__(error.message)
-        self.error = error
-
-
 class GatewayProtocol(HttpToolsProtocol):
     """One client connection. Requests for inference take the direct way, all others that of the application."""
+
+    cycle: Cycle  # type: ignore[assignment]  # of the request read last; `_running` may still be an earlier one
 
     def __init__(self, serving: Serving, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._serving = serving
         self._extensions = {SERVING: serving}
+        self._running: Cycle | None = None
         self._task: asyncio.Task[None] | None = None
         self._write_timer: asyncio.TimerHandle | None = None
-        self._is_reading_head = True
+        self._refusal: GatewayError | None = None  # of a request behind the one that is being answered
+        self._ahead = b""
         self._is_reading_body = False
+        self._is_lingering = False
         self._since_s = self.loop.time()  # when the present wait of the connection began
         self._head_bytes = 0
-        self._trailer_bytes = 0
+        self._unframed_bytes = 0
+        self._unsent_bytes = 0
         self._discarded_bytes = 0
 
     # ---- the connection
@@ -74,191 +99,326 @@ class GatewayProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        self._outlet = Outlet(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_write_timer()
-        for cycle, _ in self.pipeline:  # queued behind the present one: they must not start
-            cycle.disconnected = True
-        self.pipeline.clear()
-        cycle = self.cycle
+        self._abandon()
         super().connection_lost(exc)
-        if isinstance(cycle, DirectWire) and not cycle.response_complete and self._task is not None:
-            cycle.gone = True
-            self._task.cancel()
-
-    def data_received(self, data: bytes) -> None:
-        if self._is_reading_head:
-            if self._head_bytes == 0:
-                self._since_s = self.loop.time()
-            self._head_bytes += len(data)
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserCallbackError as exc:
-            self._refuse(exc.__context__)
-        except httptools.HttpParserUpgrade:
-            self.cycle.keep_alive = False  # answered as HTTP/1.1; what follows on this connection would not be
-        except httptools.HttpParserError:
-            self._refuse(Refused(MalformedRequest("The request is not valid HTTP/1.1.")))
-        else:
-            if self._is_reading_head and self._head_bytes > MAX_HEAD_BYTES:
-                self._refuse(Refused(HeadTooLarge(f"The request head is over {MAX_HEAD_BYTES} bytes.")))
 
     def eof_received(self) -> None:
         """A client that half-closes counts as gone: before the first byte of an answer the two look alike."""
+        self._abandon()
+
+    def _abandon(self) -> None:
+        """Nobody waits for the answers any more: the running one ends, those queued behind it do not begin."""
+        running, self._running = self._running, None
+        self.pipeline.clear()
+        if running is None:
+            return
+        running.disconnected = True
+        running.message_event.set()
+        if isinstance(running, DirectWire) and self._task is not None:
+            running.gone = True
+            self._task.cancel()
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._write_timer = self.loop.call_later(self._serving.timeouts.write_s, self.transport.abort)
+        self._watch_writing()
 
     def resume_writing(self) -> None:
         super().resume_writing()
         self._stop_write_timer()
+
+    def _watch_writing(self) -> None:
+        self._unsent_bytes = self.transport.get_write_buffer_size()
+        self._write_timer = self.loop.call_later(self._serving.timeouts.write_s, self._judge_reader)
+
+    def _judge_reader(self) -> None:
+        """A caller who took a buffer's worth of a long answer is slow; one who took less holds it up."""
+        if self._unsent_bytes - self.transport.get_write_buffer_size() >= WRITE_BUFFER_BYTES:
+            self._watch_writing()
+        else:
+            self._cut()
+
+    def _cut(self) -> None:
+        """Close by a reset: to an old client any other end is that of the answer."""
+        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
+        self.transport.abort()
 
     def _stop_write_timer(self) -> None:
         if self._write_timer is not None:
             self._write_timer.cancel()
             self._write_timer = None
 
+    # ---- what arrives
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_reading_body:
+            self._unframed_bytes += len(data)
+        elif self._running is not None:  # not parsed before its turn, so that a client's leaving is still seen
+            self._ahead += data
+            if len(self._ahead) > MAX_AHEAD_BYTES:
+                self.flow.pause_reading()
+            return
+        elif self._is_lingering:
+            self._discard(len(data))
+            return
+        else:
+            if not self._head_bytes:
+                self._since_s = self.loop.time()
+            self._head_bytes += len(data)
+        self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserCallbackError as exc:
+            self._refuse(_told(exc.__context__))
+        except httptools.HttpParserUpgrade as exc:
+            head = without_upgrade(self.parser.get_method(), self.url, self.parser.get_http_version(), self.headers)
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn sets its own
+            self._parse(head + data[exc.args[0] :])
+        except httptools.HttpParserError:
+            self._refuse(not_http())
+        else:
+            if self._is_reading_body:
+                if self._unframed_bytes > MAX_UNFRAMED_BYTES:
+                    self._refuse(unframed_too_large())
+            elif self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse(head_too_large())
+
     # ---- the parser's callbacks
 
     def on_message_begin(self) -> None:
         self.url = b""
         self.headers = []
-        self.expect_100_continue = False
+        self._head_bytes = self._head_bytes or 1  # it may follow other bytes: from here on there is part of a head
 
     def on_url(self, url: bytes) -> None:
         self.url += url
-        if len(self.url) > MAX_TARGET_BYTES:
-            raise Refused(TargetTooLong(f"The request target is over {MAX_TARGET_BYTES} bytes."))
+        check_target(self.url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._is_reading_head:
+        if not self._is_reading_body:  # else a trailer, which nobody asked for
             self.headers.append((name.lower(), value))
-            return
-        self._trailer_bytes += len(name) + len(value)  # read past, within bounds
-        if self._trailer_bytes > MAX_TRAILER_BYTES:
-            raise Refused(HeadTooLarge(f"The trailers are over {MAX_TRAILER_BYTES} bytes."))
 
     def on_headers_complete(self) -> None:
-        self._check_framing()
-        self._is_reading_head = False
-        self._is_reading_body = True
-        self._discarded_bytes = self._trailer_bytes = 0
-        operation = OPERATIONS.get(self.url)
+        method = self.parser.get_method()
+        if self.parser.should_upgrade():
+            if method == b"CONNECT":
+                raise Refused(not_http())
+            return  # the parser stops behind this head, see HttpParserUpgrade above
+        if self._head_bytes > MAX_HEAD_BYTES:
+            check_size(self.url, self.headers)
+        version = self.parser.get_http_version()
+        expects_continue = check_fields(version, self.headers)
+        keep_alive = version == "1.1" and self.parser.should_keep_alive()
+        operation = OPERATIONS.get(self.url) or OPERATIONS.get(self.url.partition(b"?")[0])
         data_plane = self._serving.data_plane
-        if operation is None or data_plane is None or self.parser.get_method() != b"POST":
-            self._begin_usual()
+        if operation is None or data_plane is None or method != b"POST":
+            self._begin(self._usual(method.decode("ascii"), version, expects_continue, keep_alive), self.app)
         else:
-            self._begin_direct(data_plane, operation)
-        if self._serving.draining:
-            self.cycle.keep_alive = False
+            self._begin(self._direct(data_plane, operation, version, expects_continue, keep_alive), None)
 
-    def _begin_usual(self) -> None:
-        headers, url, expects = self.headers, self.url, self.expect_100_continue
-        super().on_message_begin()
-        self.headers += headers
-        self.url, self.expect_100_continue = url, expects
-        self.scope["extensions"] = self._extensions  # type: ignore[typeddict-item]  # an object, not a dictionary
-        super().on_headers_complete()
+    def _usual(self, method: str, version: str, expects_continue: bool, keep_alive: bool) -> AsgiAnswer:
+        scope: Any = {
+            "type": "http",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "http_version": version,
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,
+            "root_path": "",
+            "method": method,
+            "headers": self.headers,
+            "state": self.app_state.copy(),
+            "extensions": self._extensions,
+            **target_of(self.url),
+        }
+        return AsgiAnswer(
+            scope,
+            self._outlet,  # type: ignore[arg-type]  # as much of a transport as an answer needs
+            self.flow,
+            self.logger,
+            self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=expects_continue,
+            keep_alive=keep_alive,
+            on_response=self.on_response_complete,
+        )
 
-    def _begin_direct(self, data_plane: DataPlane, operation: Operation) -> None:
-        is_1_0 = self.parser.get_http_version() == "1.0"
-        headers, previous = self.headers, self.cycle
-        wire = DirectWire(
+    def _direct(
+        self, data_plane: DataPlane, operation: Operation, version: str, expects_continue: bool, keep_alive: bool
+    ) -> DirectWire:
+        headers = self.headers
+        return DirectWire(
             self.transport,
             self.flow,
             lambda wire: data_plane.exchange(operation, headers, wire),
             self.server_state.default_headers,
             self.on_response_complete,
-            keep_alive=not is_1_0 and self.parser.should_keep_alive(),
-            chunked=not is_1_0,
-            expects_continue=self.expect_100_continue,
+            keep_alive=keep_alive,
+            chunked=version == "1.1",
+            expects_continue=expects_continue,
         )
-        self.cycle = wire  # type: ignore[assignment]  # all that uvicorn's protocol asks of one
-        if previous is None or previous.response_complete:
-            self._start_asgi_task(wire, None)
-        else:
-            self.flow.pause_reading()
-            self.pipeline.appendleft((wire, None))  # type: ignore[arg-type]
 
-    def _check_framing(self) -> None:
-        """What two readers of one head could understand differently (RFC 9112, sections 3.2 and 6.1)."""
-        names = [name for name, _ in self.headers]
-        if len(names) > MAX_FIELDS:
-            raise Refused(HeadTooLarge(f"The request has more than {MAX_FIELDS} header fields."))
-        hosts = names.count(b"host")
-        if hosts != 1 and (hosts or self.parser.get_http_version() == "1.1"):
-            raise Refused(MalformedRequest("The request must have exactly one Host header."))
-        if names.count(b"content-length") + names.count(b"transfer-encoding") > 1:
-            raise Refused(MalformedRequest("The request states its body's length more than once."))
-        self.expect_100_continue = b"expect" in names and (b"expect", b"100-continue") in [
-            (name, value.lower()) for name, value in self.headers
-        ]
+    def _begin(self, cycle: Cycle, app: ASGI3Application | None) -> None:
+        self.cycle = cycle
+        self._is_reading_body = True
+        self._since_s = self.loop.time()
+        self._unframed_bytes = self._discarded_bytes = 0
+        if self._running is None:
+            self._start_asgi_task(cycle, app)
+        else:
+            self.pipeline.appendleft((cycle, app))  # type: ignore[arg-type]  # which parse() had got hold of already
 
     def on_body(self, body: bytes) -> None:
+        self._unframed_bytes = 0
         if self.cycle.response_complete:
-            self._discarded_bytes += len(body)
-            if self._discarded_bytes > MAX_DISCARDED_BYTES:
-                self.transport.close()
-            return
-        if isinstance(self.cycle, DirectWire):
+            self._discard(len(body))
+        elif isinstance(self.cycle, DirectWire):
             self.cycle.take(body)
         else:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if not self._is_reading_body:
+            return  # of a head that is read once more, without its offer to upgrade
         self._is_reading_body = False
-        self._is_reading_head = True
         self._head_bytes = 0
-        self._since_s = self.loop.time()
-        if not self.cycle.response_complete:
+        if self.cycle.response_complete:
+            self._since_s = self.loop.time()
+        else:
             self.cycle.more_body = False
             self.cycle.message_event.set()
 
-    # ---- the application's task
+    def _discard(self, size_bytes: int) -> None:
+        self._discarded_bytes += size_bytes
+        if self._discarded_bytes > MAX_DISCARDED_BYTES:
+            self.transport.abort()
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle | DirectWire, app: ASGI3Application | None) -> None:
-        task = self._task = self.loop.create_task(cycle.run_asgi(app))  # type: ignore[arg-type]
+    # ---- answers
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        if self._serving.draining:
+            cycle.keep_alive = False
+        self._running = cycle
+        task = self._task = self.loop.create_task(cycle.run_asgi(app))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
-        if self.transport.is_closing():
+        answered, self._running = self._running, None
+        if answered is None or self.transport.is_closing():
             return
         self._since_s = self.loop.time()
-        self.flow.resume_reading()
-        if self.pipeline:
+        if not answered.keep_alive:
+            self._leave()
+        elif self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
+        elif self._refusal is not None:
+            self._refuse(self._refusal)
+        else:
+            self.flow.resume_reading()
+            if self._ahead:
+                ahead, self._ahead = self._ahead, b""
+                self.data_received(ahead)
 
-    # ---- called by the sweeper
+    def _leave(self) -> None:
+        if self._is_reading_body or self.pipeline or self._ahead or self._refusal is not None:
+            self._linger()
+        else:
+            self.transport.close()
+
+    def _linger(self) -> None:
+        """Say that this was all, and read on: closing on a client that still sends takes our answer away from it."""
+        self._is_lingering = True
+        self._is_reading_body = False
+        self._since_s = self.loop.time()
+        self.pipeline.clear()
+        self._ahead = b""
+        self.flow.resume_reading()
+        self.transport.write_eof()
+
+    def _refuse(self, error: GatewayError, *, linger: bool = True) -> None:
+        """Answer in the API's shape and go. Earlier requests on this connection are answered first."""
+        is_own = self._is_reading_body and not self.pipeline  # is the request in error the one that is running?
+        if self._running is not None and not is_own:
+            if self._is_reading_body:
+                self.pipeline.popleft()
+            self._refusal, self._is_reading_body = error, False
+            return
+        running, is_answered = self._running, self._running is None and self._is_reading_body
+        self._abandon()
+        if running is not None and running.response_started:
+            self._cut()
+            return
+        if not is_answered:
+            self.transport.write(_whole_answer(error))
+        if linger:
+            self._linger()
+        else:
+            self._since_s = self.loop.time()
+            self.transport.close()
+
+    # ---- called by the server
 
     def sweep(self, now_s: float) -> None:
-        """Close what has waited too long: for a head, for a body, or for nothing at all."""
+        """Close what has waited too long: for a head, for a body, for the client to go, or for nothing at all."""
         waited_s, timeouts = now_s - self._since_s, self._serving.timeouts
-        if self._is_reading_body:
+        if self.transport.is_closing():  # and has yet to take the rest of the answer
+            if waited_s > timeouts.write_s:
+                self.transport.abort()
+        elif self._is_lingering:
             if waited_s > timeouts.body_s:
-                self._time_out(f"The request body did not arrive within {timeouts.body_s:g} s.")
-        elif self.cycle is not None and not self.cycle.response_complete:
+                self.transport.abort()
+        elif self._is_reading_body:
+            if self.flow.read_paused:
+                self._since_s = now_s  # the wait is ours
+            elif waited_s > timeouts.body_s:
+                self._time_out("body", timeouts.body_s)
+        elif self._running is not None:
             return
         elif self._head_bytes:
             if waited_s > timeouts.head_s:
-                self._time_out(f"The request head did not arrive within {timeouts.head_s:g} s.")
+                self._time_out("head", timeouts.head_s)
         elif waited_s > (timeouts.head_s if self.cycle is None else KEEP_ALIVE_S):
+            self._since_s = now_s
             self.transport.close()
 
-    def _time_out(self, message: str) -> None:
-        if self._is_reading_body and self.cycle.response_started:
-            self.transport.abort()
-        else:
-            self._refuse(Refused(RequestTooSlow(message)))
+    def _time_out(self, part: str, limit_s: float) -> None:
+        self._refuse(RequestTooSlow(f"The request {part} did not arrive within {limit_s:g} s."), linger=False)
 
-    def _refuse(self, cause: BaseException | None) -> None:
-        """Answer in the API's shape and close. Whatever was under way on this connection is over."""
-        error = cause.error if isinstance(cause, Refused) else MalformedRequest("The request is not valid HTTP/1.1.")
-        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
-            status, headers, body = render(error)
-            headers += [(b"content-length", b"%d" % len(body)), (b"connection", b"close")]
-            lines = [STATUS_LINES[status], *(b"%b: %b\r\n" % header for header in headers)]
-            self.transport.write(b"%b\r\n%b" % (b"".join(lines), body))
-        self.transport.close()
+    def retire(self) -> None:
+        """The answer under way is the last one."""
+        if self._running is not None:
+            self._running.keep_alive = False
+
+    def shutdown(self) -> None:
+        """Close unless a request is being read or answered, or may be on its way."""
+        self.retire()
+        if self._running is not None or self._head_bytes or self._is_reading_body:
+            return
+        if self._is_lingering or self.loop.time() - self._since_s > LAST_CALL_S:
+            self.transport.close()
+
+
+def _told(cause: BaseException | None) -> GatewayError:
+    """What the client is told of an exception in a callback of the parser."""
+    if isinstance(cause, Refused):
+        return cause.error
+    if isinstance(cause, httptools.HttpParserInvalidURLError | UnicodeError):
+        return not_http()
+    log.error("request_head_crashed", exc_info=cause)
+    return InternalError("The gateway failed.")
+
+
+def _whole_answer(error: GatewayError) -> bytes:
+    status, headers, body = render(error)
+    fields = [*headers, (b"content-length", b"%d" % len(body)), (b"connection", b"close")]
+    return b"%b%b\r\n%b" % (STATUS_LINES[status], b"".join(b"%b: %b\r\n" % field for field in fields), body)

@@ -1,23 +1,22 @@
 """uvicorn's server with a clean end: not ready at once, nothing new after a while, everything begun is finished.
 
 For:      `nexus-gateway serve` and tests that want the production server in their own loop.
-Touches:  signals, the listening socket, every client connection.
+Touches:  signals, the listening sockets, every client connection.
 
 | phase of a shutdown | new connections | requests | answers |
 |---|---|---|---|
 | drain delay | accepted | served | `connection: close` |
-| drain | refused | those under way go on | `connection: close` |
+| drain | those in the queue are accepted, then refused | those under way go on | `connection: close` |
 | drain limit | refused | cancelled: 503, or an error event in a stream | |
 
-A second signal ends it at once. The process's exit status is 0 unless it came to that.
+A second signal ends it at once.
 """
 
 import asyncio
 import contextlib
-import functools
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from types import FrameType
 from typing import Any, Final
 
@@ -27,73 +26,108 @@ from uvicorn.server import HANDLED_SIGNALS
 from nexus_gateway.config.runtime import Timeouts
 
 from .asgi import DataPlane
+from .listener import Listener
 from .protocol import GatewayProtocol
 
 SWEEP_S: Final = 0.25  # how often connections are looked at; sooner where a deadline is short
 LAST_WORDS_S: Final = 1.0  # for error events after the drain limit
-POLL_S: Final = 0.02
+POLL_S: Final = 0.02  # while shutting down
+DATE_S: Final = 1.0  # how old the date header may be
 
 
 class GatewayServer(uvicorn.Server):
-    """Holds what its connections share: the deadlines, and whether it is going away."""
+    """Holds what its connections share: the deadlines, and whether it is going away.
+
+    `sockets` are listened on once the application is open; `when_ready` is called when they are.
+    """
 
     def __init__(
-        self, app: Any, *, host: str, port: int, timeouts: Timeouts, log_config: dict[str, Any] | None
+        self,
+        app: Any,
+        sockets: list[socket.socket],
+        timeouts: Timeouts,
+        when_ready: Callable[[], None] = lambda: None,
     ) -> None:
         self.timeouts = timeouts
         self.draining = False
+        self.listeners: list[Listener] = []
         self._app = app
-        self._sweeper: asyncio.Task[None] | None = None
+        self._sockets = sockets
+        self._when_ready = when_ready
+        self._connections: set[GatewayProtocol]
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._stopping = asyncio.Event()
         super().__init__(
             uvicorn.Config(
                 app,
-                host=host,
-                port=port,
-                http=functools.partial(GatewayProtocol, self),  # type: ignore[arg-type]  # makes a protocol, as a class would
+                http="httptools",
                 ws="none",
                 loop="uvloop",
                 lifespan="on",
                 access_log=False,
                 proxy_headers=False,
                 server_header=False,
-                log_config=log_config,
+                log_config=None,
             )
         )
+        self._connections = self.server_state.connections  # type: ignore[assignment]  # `_make_protocol` fills it
 
     @property
     def data_plane(self) -> DataPlane | None:
         return getattr(self._app, "data_plane", None)
 
+    def stop(self) -> None:
+        """Begin to shut down; the second call ends it now."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+        self._stopping.set()
+
+    # ---- what uvicorn's server calls
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._sweeper = asyncio.get_running_loop().create_task(self._sweep(), name="sweeper")
+        self._loop = asyncio.get_running_loop()
+        await self._unless_forced(self.lifespan.startup())
+        if self.force_exit or self.lifespan.should_exit:
+            self.should_exit = True
+            for opened in self._sockets:
+                opened.close()
+            return
+        self.listeners = [Listener(opened, self._make_protocol) for opened in self._sockets]
+        self._sweep()
+        self.started = True
+        self._when_ready()
+
+    async def main_loop(self) -> None:
+        while not await self.on_tick(0):  # which renews the date
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(DATE_S):
+                    await self._stopping.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.draining = True
-        await self._wait(self.timeouts.drain_delay_s, lambda: False)
-        for server in self.servers:
-            server.close()
-        for sock in sockets or []:
-            sock.close()
+        for connection in self._connections:
+            connection.retire()
+        await self._wait(self.timeouts.drain_delay_s)
+        for listener in self.listeners:
+            await listener.aclose()
         await self._wait(self.timeouts.drain_s, self._is_idle)
         if not self._is_idle():
-            for task in self.server_state.tasks:
+            for task in list(self.server_state.tasks):
                 task.cancel("drain limit")
             await self._wait(LAST_WORDS_S, self._is_idle)
-        for connection in list(self.server_state.connections):
+        for connection in list(self._connections):
             connection.transport.abort()
         if self._sweeper is not None:
             self._sweeper.cancel()
-        if not self.force_exit:
-            await self.lifespan.shutdown()
+        await self._unless_forced(self.lifespan.shutdown())
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self.force_exit = self.should_exit
-        self.should_exit = True
+        self._loop.call_soon_threadsafe(self.stop)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Unlike uvicorn's, does not end the process by the signal that it was asked to stop with."""
+        self._loop = asyncio.get_running_loop()
         previous = {sig: signal.signal(sig, self.handle_exit) for sig in HANDLED_SIGNALS}
         try:
             yield
@@ -101,25 +135,36 @@ class GatewayServer(uvicorn.Server):
             for sig, handler in previous.items():
                 signal.signal(sig, handler)
 
+    # ---- connections
+
+    def _make_protocol(self) -> GatewayProtocol:
+        return GatewayProtocol(self, self.config, self.server_state, self.lifespan.state, self._loop)
+
+    def _sweep(self) -> None:
+        every_s = min(SWEEP_S, self.timeouts.head_s / 4, self.timeouts.body_s / 4)
+        self._sweeper = self._loop.call_later(every_s, self._sweep)
+        now_s = self._loop.time()
+        for connection in list(self._connections):
+            connection.sweep(now_s)
+
+    # ---- shutting down
+
     def _is_idle(self) -> bool:
         """Whether nobody is being served. Connections that wait for a request are told to go."""
-        for connection in list(self.server_state.connections):
+        for connection in list(self._connections):
             connection.shutdown()
-        return not (self.server_state.connections or self.server_state.tasks)
+        return not (self._connections or self.server_state.tasks)
 
-    async def _wait(self, seconds: float, is_over: Any) -> None:
-        deadline_s = asyncio.get_running_loop().time() + seconds
+    async def _wait(self, seconds: float, is_over: Callable[[], bool] = lambda: False) -> None:
+        deadline_s = self._loop.time() + seconds
         while not (self.force_exit or is_over()):
-            left_s = deadline_s - asyncio.get_running_loop().time()
+            left_s = deadline_s - self._loop.time()
             if left_s <= 0:
                 return
             await asyncio.sleep(min(POLL_S, left_s))
 
-    async def _sweep(self) -> None:
-        loop = asyncio.get_running_loop()
-        every_s = min(SWEEP_S, self.timeouts.head_s / 4, self.timeouts.body_s / 4)
-        while True:
-            await asyncio.sleep(every_s)
-            now_s = loop.time()
-            for connection in list(self.server_state.connections):
-                connection.sweep(now_s)  # type: ignore[union-attr]  # all of them are GatewayProtocol
+    async def _unless_forced(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work, name="lifespan")
+        while not (self.force_exit or task.done()):
+            await asyncio.wait({task}, timeout=POLL_S)
+        task.cancel()
