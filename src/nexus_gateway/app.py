@@ -20,6 +20,7 @@ from nexus_gateway.core.credentials import KeyRing, key_id_of
 from nexus_gateway.core.health import Fleet
 from nexus_gateway.core.model import Principal
 from nexus_gateway.core.routing import compile_routes
+from nexus_gateway.core.tokens import Estimator
 from nexus_gateway.edge.admin import add_admin
 from nexus_gateway.edge.asgi import DataPlane
 from nexus_gateway.edge.docs import add_docs
@@ -128,7 +129,7 @@ async def open_pipeline(runtime: Runtime, metrics: Metrics, tasks: Tasks, stack:
         shadow = Shadow(shadowed, runtime.shadow.percent, runtime.shadow.max_bytes, tasks, bounds, metrics)
     return Pipeline(
         Authenticator(_key_ring(runtime)),
-        Admission(MemoryLimitStore(), time.monotonic),
+        Admission(MemoryLimitStore(), Estimator(), time.monotonic),
         Routes(table),
         Executor(endpoints, fleet, table, bounds, random.random, shadow=shadow, tell_routing=runtime.routing_headers),
     )

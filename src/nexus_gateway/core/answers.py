@@ -20,6 +20,7 @@ from .errors import (
 )
 from .model import Operation, Usage
 from .retry import parse_retry_after
+from .sse import MAX_EVENT_BYTES
 
 MAX_MESSAGE_CHARS: Final = 2000  # of an upstream's own words, relayed to the caller
 
@@ -101,7 +102,18 @@ class StreamJudge:
     `choices` is how many the caller asked for. `keep_usage`: the caller wants the usage chunk too.
     """
 
-    __slots__ = ("_choices", "_finished", "_keep_usage", "_seen", "_upstream", "all_finished", "usage")
+    __slots__ = (
+        "_choices",
+        "_finished",
+        "_keep_usage",
+        "_least_bytes",
+        "_seen",
+        "_total_bytes",
+        "_upstream",
+        "all_finished",
+        "events",
+        "usage",
+    )
 
     def __init__(self, upstream: str, *, choices: int, keep_usage: bool) -> None:
         self._upstream = upstream
@@ -109,6 +121,9 @@ class StreamJudge:
         self._keep_usage = keep_usage
         self._seen: set[int] = set()
         self._finished: set[int] = set()
+        self._total_bytes = 0
+        self._least_bytes = MAX_EVENT_BYTES
+        self.events = 0
         self.usage: Usage | None = None
         self.all_finished = False  # every choice asked for has its finish_reason
 
@@ -116,6 +131,11 @@ class StreamJudge:
     def is_complete(self) -> bool:
         """Whether the stream may end here: every choice that began has its finish_reason."""
         return bool(self._seen) and self._seen == self._finished
+
+    @property
+    def text_bytes(self) -> int:
+        """About how much text the events held: each is as long as the shortest, and the rest is text."""
+        return self._total_bytes - self.events * self._least_bytes
 
     def admit(self, data: bytes) -> bool:
         """Whether this event goes on to the caller. Raises an UpstreamError for an error event or a broken one."""
@@ -128,6 +148,11 @@ class StreamJudge:
         if chunk.error is not None or chunk.object == "error":
             raise read_error_object(data, self._upstream)
         if chunk.choices:
+            size = len(data)
+            self.events += 1
+            self._total_bytes += size
+            if size < self._least_bytes:
+                self._least_bytes = size
             self._follow(chunk.choices)
         if chunk.usage is None:
             return True

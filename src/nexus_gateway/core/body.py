@@ -20,6 +20,7 @@ MAX_CHOICES: Final = 128  # what the API allows for `n`; more would only multipl
 MAX_MODEL_LENGTH: Final = 256
 
 _ASK_FOR_USAGE: Final = b'{"stream_options":{"include_usage":true},'
+_OUTPUT_LIMITS: Final = ("max_tokens", "max_completion_tokens")
 _NULL: Final = msgspec.Raw(b"null")
 _ARRAY_BEGIN: Final = ord("[")
 
@@ -78,6 +79,13 @@ def read_user(call: Call) -> str | None:
         return _text(call.members["user"])
     except (KeyError, msgspec.DecodeError):
         return None
+
+
+def with_output_limit(call: Call, limit: int) -> Call:
+    """The same call, content with `limit` tokens for each choice, under the name or names that it used itself."""
+    names = [name for name in _OUTPUT_LIMITS if name in call.members] or [_OUTPUT_LIMITS[0]]
+    body = _join({**call.members, **dict.fromkeys(names, b"%d" % limit)})
+    return msgspec.structs.replace(call, body=body, members=read_members(body))
 
 
 def body_for(call: Call, *, model: str, ask_usage: bool) -> bytes:

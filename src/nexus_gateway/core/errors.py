@@ -47,6 +47,14 @@ class Unauthenticated(GatewayError):
     """No credential, an unknown one, or two different ones."""
 
 
+class InvalidToken(GatewayError):
+    """A token that is forged, expired, malformed, too large, or not meant for us: which of them is not told."""
+
+
+class ModelNotAllowed(GatewayError):
+    """The caller may not use the model that it names."""
+
+
 class ModelNotFound(GatewayError):
     """No route leads from the requested model to an upstream."""
 
@@ -68,7 +76,7 @@ class MethodNotAllowed(GatewayError):
 
 
 class RateLimited(GatewayError):
-    """The caller has used up a limit. `resource` is "requests" or "tokens"; `retry_after_s` is the true wait."""
+    """The caller has used up a limit. `resource` is "requests", "tokens" or "concurrency"; `retry_after_s` is the true wait."""
 
     def __init__(self, message: str, *, resource: str, retry_after_s: float) -> None:
         super().__init__(message)
@@ -81,6 +89,14 @@ class RateLimited(GatewayError):
 
 class Draining(GatewayError):
     """The gateway is going away and takes no new work."""
+
+
+class LimitsUnavailable(GatewayError):
+    """The shared store of limits is away, and the configuration lets nobody in without it."""
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class CircuitOpen(GatewayError):

@@ -7,7 +7,7 @@ Touches:  nothing.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -26,6 +26,12 @@ OPERATION_NAMES: Final = {operation: operation.name.lower() for operation in Ope
 """As metrics and logs call them."""
 
 
+class ModelRule(Protocol):
+    """Which models a caller may name."""
+
+    def allows(self, model: str) -> bool: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
     """Who calls. `key_id` is safe to log and to count by: it is made of the credential's digest, never of itself."""
@@ -34,6 +40,7 @@ class Principal:
     requests_per_minute: int | None  # None: unlimited, here and below
     tokens_per_minute: int | None = None
     max_concurrency: int | None = None
+    clamps_output: bool = False  # instead of a refusal, the output allowance becomes what is left
 
     @property
     def is_unlimited(self) -> bool:
@@ -100,8 +107,12 @@ class CallRecord(msgspec.Struct):
     status: int = 0
     error_code: str | None = None
     client_gone: bool = False
-    verdict: Verdict | None = None  # on the caller's limit; None where no limit was asked
+    verdict: Verdict | None = None  # on the caller's limit of requests; None where no limit was asked
+    token_verdict: Verdict | None = None
+    limit_basis: str | None = None  # what the decision rested on: "whole", or less while the shared store is away
     usage: Usage | None = None
+    is_usage_estimated: bool = False  # no upstream told it
+    sent_text_bytes: int = 0  # about as much text as the events of a stream held
     request_bytes: int = 0
     response_bytes: int = 0
     events: int = 0  # data events sent to the caller

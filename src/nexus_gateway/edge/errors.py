@@ -20,6 +20,8 @@ MAX_SDK_WAIT_S: Final = 60  # a client's library waits no longer than this; told
 RENDERED: Final[dict[type[GatewayError], tuple[int, str, str]]] = {  # status, type, code
     errors.MalformedRequest: (400, "invalid_request_error", "invalid_request"),
     errors.Unauthenticated: (401, "invalid_request_error", "invalid_api_key"),
+    errors.InvalidToken: (401, "invalid_request_error", "invalid_token"),
+    errors.ModelNotAllowed: (403, "permission_denied", "model_not_allowed"),
     errors.ModelNotFound: (404, "invalid_request_error", "model_not_found"),
     errors.UnknownUpstream: (404, "invalid_request_error", "upstream_not_found"),
     errors.UnsupportedEndpoint: (404, "invalid_request_error", "unsupported_endpoint"),
@@ -32,6 +34,7 @@ RENDERED: Final[dict[type[GatewayError], tuple[int, str, str]]] = {  # status, t
     errors.RateLimited: (429, "requests", "rate_limit_exceeded"),
     errors.InternalError: (500, "server_error", "internal_error"),
     errors.Draining: (503, "server_error", "shutting_down"),
+    errors.LimitsUnavailable: (503, "server_error", "limits_unavailable"),
     errors.CircuitOpen: (503, "server_error", "circuit_open"),
     errors.UpstreamConnectError: (502, "server_error", "upstream_connect_error"),
     errors.UpstreamDnsError: (502, "server_error", "upstream_dns_error"),
@@ -50,6 +53,12 @@ _JSON: Final = (b"content-type", b"application/json")
 _CHALLENGE: Final = (b"www-authenticate", b"Bearer")
 _DO_NOT_RETRY: Final = (b"x-should-retry", b"false")
 _BUSY_WAIT_S: Final = 1.0
+_TELLING_THE_WAIT: Final = (
+    errors.RateLimited,
+    errors.UpstreamRateLimited,
+    errors.CircuitOpen,
+    errors.LimitsUnavailable,
+)
 
 
 def code_of(error: GatewayError) -> str:
@@ -85,12 +94,14 @@ def _body(error: GatewayError, type_: str, code: str | None) -> bytes:
     if isinstance(error, errors.UpstreamRejected):
         type_, code = error.type_, error.code
     elif isinstance(error, errors.RateLimited):
-        type_ = error.resource
+        type_ = "tokens" if error.resource == "tokens" else "requests"
     return msgspec.json.encode({"error": {"message": error.message, "type": type_, "param": error.param, "code": code}})
 
 
 def _wait_s(error: GatewayError) -> float | None:
-    if isinstance(error, errors.RateLimited | errors.UpstreamRateLimited | errors.CircuitOpen):
+    if isinstance(
+        error, errors.RateLimited | errors.UpstreamRateLimited | errors.CircuitOpen | errors.LimitsUnavailable
+    ):
         return error.retry_after_s
     return _BUSY_WAIT_S if isinstance(error, errors.UpstreamBusy | errors.Draining) else None
 

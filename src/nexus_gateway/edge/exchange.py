@@ -61,11 +61,10 @@ class Exchange:
     async def run(self) -> None:
         record, wire = self._record, self._wire
         answer: Answer | None = None
+        arrival = Arrival(record.operation, self._headers, self._fields, self._read_body, record)
         self._observer.started()
         try:
-            answer = await self._pipeline.handle(
-                Arrival(record.operation, self._headers, self._fields, self._read_body, record)
-            )
+            answer = await self._pipeline.handle(arrival)
             if isinstance(answer.body, EventStream):
                 await self._send_stream(answer, answer.body)
             else:
@@ -86,6 +85,7 @@ class Exchange:
                 record.client_gone = True
                 record.status = record.status or CLIENT_GONE_STATUS
             record.finished_at_s = time.monotonic()
+            self._pipeline.finish(arrival)
             self._observer.finished(record)
             if answer is not None and answer.served is not None:
                 answer.served(record.error_code is None and not record.client_gone)
@@ -136,7 +136,9 @@ class Exchange:
         record = self._record
         headers.append((b"x-request-id", record.request_id.encode("ascii")))
         if record.verdict is not None:
-            headers += limit_headers(record.verdict)
+            headers += limit_headers("requests", record.verdict)
+        if record.token_verdict is not None:
+            headers += limit_headers("tokens", record.token_verdict)
         record.status = status
         record.first_byte_at_s = time.monotonic()
         self._head_sent = True

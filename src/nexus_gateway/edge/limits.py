@@ -4,16 +4,19 @@ from typing import Final
 
 from nexus_gateway.core.model import Verdict
 
-_LIMIT: Final = b"x-ratelimit-limit-requests"
-_REMAINING: Final = b"x-ratelimit-remaining-requests"
-_RESET: Final = b"x-ratelimit-reset-requests"
+_NAMES: Final = {
+    resource: tuple(f"x-ratelimit-{part}-{resource}".encode("ascii") for part in ("limit", "remaining", "reset"))
+    for resource in ("requests", "tokens")
+}
 
 
-def limit_headers(verdict: Verdict) -> list[tuple[bytes, bytes]]:
+def limit_headers(resource: str, verdict: Verdict) -> list[tuple[bytes, bytes]]:
+    """`resource` is "requests" or "tokens"."""
+    limit, remaining, reset = _NAMES[resource]
     return [
-        (_LIMIT, b"%d" % verdict.limit),
-        (_REMAINING, b"%d" % verdict.remaining),
-        (_RESET, duration(verdict.reset_s)),
+        (limit, b"%d" % verdict.limit),
+        (remaining, b"%d" % verdict.remaining),
+        (reset, duration(verdict.reset_s)),
     ]
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from nexus_gateway.core.model import CallRecord, Operation
+from nexus_gateway.core.account import Hold
+from nexus_gateway.core.model import Call, CallRecord, Operation
 from nexus_gateway.upstreams.base import Headers
 
 from .stream import EventStream
@@ -19,6 +20,8 @@ class Arrival:
     fields: Mapping[bytes, bytes]
     read_body: Callable[[], Awaitable[bytes]]
     record: CallRecord
+    call: Call | None = None  # once the body was understood
+    hold: Hold | None = None  # of the caller's limits, until the pipeline settles it
 
 
 @dataclass(slots=True)

@@ -184,8 +184,11 @@ class Attempt:
         if failure is not None:
             endpoint.last_error = {"outcome": outcome, "message": failure.message, "at": time.time()}
         health.settle(self._permit, self._meaning(outcome, failure), now_s)
-        if self._judge is not None and self._judge.usage is not None:
-            self._note(self._judge.usage)
+        judge = self._judge
+        if judge is not None:
+            record.sent_text_bytes = judge.text_bytes
+            if judge.usage is not None:
+                self._note(judge.usage)
         record.upstream = endpoint.name
         record.attempts.append(AttemptRecord(endpoint.name, outcome, self._status, now_s - self._started_s))
 

@@ -44,8 +44,12 @@ class Pipeline:
         record.stream = call.stream
         route = self.routes.find(call.model)
         record.model, record.route = call.model, route.name
-        await self._admission.admit(principal, record)
-        return await self._executor.execute(call, route, principal, arrival)
+        arrival.call, arrival.hold = await self._admission.admit(principal, call, record)
+        return await self._executor.execute(arrival.call, route, principal, arrival)
+
+    def finish(self, arrival: Arrival) -> None:
+        """Settle what the request held. Called once, however it ended, when nothing more will be sent."""
+        self._admission.settle(arrival.hold, arrival.call, arrival.record)
 
 
 def _require_json(fields: Mapping[bytes, bytes]) -> None:
