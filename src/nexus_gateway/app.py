@@ -41,6 +41,7 @@ from nexus_gateway.pipeline.handle import Pipeline
 from nexus_gateway.pipeline.route import Routes
 from nexus_gateway.pipeline.shadow import Shadow
 from nexus_gateway.pipeline.tasks import Tasks
+from nexus_gateway.stores.base import LimitStore
 from nexus_gateway.stores.memory import MemoryLimitStore
 from nexus_gateway.upstreams.base import Upstream
 from nexus_gateway.upstreams.http import HttpUpstream
@@ -127,9 +128,11 @@ async def open_pipeline(runtime: Runtime, metrics: Metrics, tasks: Tasks, stack:
     if runtime.shadow is not None:
         shadowed = endpoints[runtime.shadow.target]
         shadow = Shadow(shadowed, runtime.shadow.percent, runtime.shadow.max_bytes, tasks, bounds, metrics)
+    estimator = Estimator(runtime.bytes_per_token, runtime.default_output_tokens)
+    store = await open_store(runtime, metrics, tasks, stack)
     return Pipeline(
         Authenticator(_key_ring(runtime)),
-        Admission(MemoryLimitStore(), Estimator(), time.monotonic),
+        Admission(store, estimator, time.monotonic),
         Routes(table),
         Executor(endpoints, fleet, table, bounds, random.random, shadow=shadow, tell_routing=runtime.routing_headers),
     )
@@ -139,6 +142,23 @@ def _key_ring(runtime: Runtime) -> KeyRing:
     return KeyRing(
         {digest: Principal(key_id_of(digest), runtime.requests_per_minute) for digest in runtime.api_key_digests}
     )
+
+
+async def open_store(runtime: Runtime, metrics: Metrics, tasks: Tasks, stack: AsyncExitStack) -> LimitStore:
+    """Limits in this process, or shared through Redis. A Redis that is away does not keep the gateway from starting."""
+    if runtime.redis_url is None:
+        return MemoryLimitStore()
+    from nexus_gateway.stores.redis import FailureMode, RedisLimitStore
+
+    store = RedisLimitStore(
+        runtime.redis_url,
+        mode=FailureMode(runtime.redis_failure_mode),
+        on_change=lambda state, reason: metrics.store_changed(state.value, reason),
+    )
+    tasks.spawn(store.run(), name="redis")
+    stack.push_async_callback(store.aclose)
+    await store.started()
+    return store
 
 
 def _bounds(timeouts: Timeouts, max_answer_bytes: int, events: RoutingObserver) -> Bounds:

@@ -15,7 +15,6 @@ SETTINGS: Final[Mapping[str, Collection[object]]] = MappingProxyType(
         "jwt_algorithms": (),
         "jwt_issuer": (),
         "jwt_audience": (),
-        "redis_url": (),
         "pii_masking_enabled": (False,),
         "pii_hash_salt": (),
         "audit_logging_enabled": (False,),

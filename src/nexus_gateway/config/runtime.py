@@ -113,6 +113,10 @@ class Runtime:
     breaker: BreakerSpec = BreakerSpec()
     shadow: ShadowSpec | None = None
     admin_key_digest: bytes | None = field(default=None, repr=False)
+    default_output_tokens: int = 1024  # reserved where a caller names no maximum
+    bytes_per_token: float = 3.0  # of a prompt's text
+    redis_url: str | None = field(default=None, repr=False)
+    redis_failure_mode: str = "local"
     health_check_s: float = 5.0  # between two checks of one upstream
     routing_headers: bool = True  # tell callers who answered
     accepts_dev_key: bool = False  # everybody knows it: worth a warning when others can reach the gateway

@@ -18,6 +18,7 @@ ALGORITHMS: Final = (
     *(f"{family}{bits}" for family in ("HS", "RS", "PS", "ES") for bits in (256, 384, 512)),
     "EdDSA",
 )
+FAILURE_MODES: Final = ("local", "open", "closed")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 
 SECRETS: Final = frozenset(
@@ -87,6 +88,10 @@ Secret = Annotated[SecretStr | None, BeforeValidator(secret)]
 Key = Annotated[SecretStr | None, BeforeValidator(visible)]
 Keys = Annotated[tuple[SecretStr, ...] | None, BeforeValidator(_secret_words)]
 Algorithms = Annotated[tuple[str, ...] | None, BeforeValidator(_algorithms)]
+BytesPerToken = Annotated[
+    float, BeforeValidator(number("Give bytes above 0, such as 3 or 3.5.", above=0, most=1_000_000))
+]
+FailureMode = Annotated[str, BeforeValidator(one_of(FAILURE_MODES))]
 LogLevel = Annotated[str, BeforeValidator(one_of(LOG_LEVELS))]
 JsonObject = Annotated[dict[str, object], BeforeValidator(json_object)]
 Structure = object  # `a=b;c=d` or a mapping; compiled entry by entry
@@ -167,7 +172,16 @@ class Settings(BaseSettings):
     rate_limit_per_minute: RateLimit = _setting(
         60, CALLERS, "Requests that one key may make in any 60 seconds, or `unlimited`."
     )
+    default_output_tokens: Count = _setting(
+        1024, CALLERS, "Output tokens reserved for a choice when the caller names no maximum."
+    )
+    bytes_per_token: BytesPerToken = _setting(3.0, CALLERS, "Bytes of text that are taken for one token of a prompt.")
     redis_url: Secret = _setting(None, CALLERS, "Redis or Valkey that replicas share limits in.", default_says="none")
+    redis_failure_mode: FailureMode = _setting(
+        "local",
+        CALLERS,
+        "While Redis is away: `local` (each process takes its share), `open` (nobody is checked) or `closed` (503).",
+    )
     jwt_secret: Secret = _setting(None, CALLERS, "Accepts tokens signed with this secret (HS*).", default_says="none")
     jwt_public_key: Secret = _setting(
         None, CALLERS, "Accepts tokens signed by the owner of this PEM key (RS*, PS*, ES*, EdDSA).", default_says="none"

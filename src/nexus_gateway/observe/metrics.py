@@ -71,6 +71,8 @@ class Metrics(Collector):
         self._shadowed: defaultdict[Labels, int] = defaultdict(int)
         self._shadow_differs: defaultdict[Labels, int] = defaultdict(int)
         self._transitions: defaultdict[Labels, int] = defaultdict(int)
+        self._store_state: str | None = None  # None: limits are this process's own
+        self._bases: defaultdict[Labels, int] = defaultdict(int)
         self.upstreams: Sequence[UpstreamHealth] = ()  # whose state is asked for when Prometheus comes
         self._durations: defaultdict[Labels, Tally] = defaultdict(Tally)
         self._first_bytes: defaultdict[Labels, Tally] = defaultdict(Tally)
@@ -92,6 +94,8 @@ class Metrics(Collector):
         self._durations[kind].observe(record.finished_at_s - record.started_at_s)
         if record.verdict is not None:
             self._decisions["admitted" if record.verdict.allowed else "refused",] += 1
+        if record.limit_basis is not None and record.limit_basis != "whole":
+            self._bases[record.limit_basis,] += 1
         if record.first_byte_at_s is not None and record.status == 200:
             self._first_bytes[kind].observe(record.first_byte_at_s - record.started_at_s)
         elif record.error_code is not None and not record.attempts:
@@ -115,6 +119,11 @@ class Metrics(Collector):
     def breaker_changed(self, upstream: str, before: str, after: str) -> None:
         self._transitions[upstream, before, after] += 1
         log.warning("breaker_changed", extra={"upstream": upstream, "from": before, "to": after})
+
+    def store_changed(self, state: str, reason: str) -> None:
+        """The shared store of limits went into another state; `reason` is a word."""
+        self._store_state = state
+        log.warning("redis_changed", extra={"state": state, "reason": reason})
 
     def shadow_sent(self) -> None:
         self._shadowed["sent",] += 1
@@ -177,6 +186,13 @@ class Metrics(Collector):
         yield _counter(
             "nexus_shadow_compared", "Compared answers, by what differed.", ("differs",), self._shadow_differs
         )
+        yield _counter(
+            "nexus_limiter_degraded", "Decisions made while the shared store was away, by what they rested on.",
+            ("basis",), self._bases,
+        )  # fmt: skip
+        if self._store_state is not None:
+            shared = int(self._store_state == "shared")
+            yield GaugeMetricFamily("nexus_redis_up", "1 while limits are shared through Redis.", value=shared)
         yield from self._collect_upstreams()
 
     def _collect_upstreams(self) -> Iterator[Metric]:
