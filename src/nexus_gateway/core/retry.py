@@ -80,7 +80,7 @@ class RetryBudget:
     def deposit(self, now_s: float) -> None:
         """A request has come to this upstream: its first attempt there, not a repetition."""
         self._advance(now_s)
-        self.credit = min(self.credit + self.ratio, self._most())
+        self.credit += self.ratio  # `_advance` caps it
 
     def withdraw(self, now_s: float) -> bool:
         """Whether one repetition is affordable; if so, it is paid for."""
@@ -92,11 +92,11 @@ class RetryBudget:
 
     def _advance(self, now_s: float) -> None:
         if self.paid_until_s is None:
-            self.credit, self.paid_until_s = self._most(), now_s
-        elif now_s > self.paid_until_s:
+            self.credit = self._most()
+        else:
             earned = (now_s - self.paid_until_s) * self.floor_per_s
             self.credit = min(self.credit + earned, self._most())
-            self.paid_until_s = now_s
+        self.paid_until_s = now_s
 
     def _most(self) -> float:
         return max(self.floor_per_s, 1.0)

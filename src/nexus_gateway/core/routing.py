@@ -35,7 +35,6 @@ MIN_ATTEMPTS: Final = 3  # the least that the limit is when no policy sets it
 
 _PRIMARY: Final = 0  # positions of a canary policy's targets
 _CANARY: Final = 1
-_IDLE: Final = Load()
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -187,7 +186,8 @@ def _draw(
     first, second = shares.draw(roll)
     if route.strategy is Strategy.BALANCED and first != second:
         one, other = route.targets[first], route.targets[second]
-        load, other_load = health.loads.get(one.upstream, _IDLE), health.loads.get(other.upstream, _IDLE)
+        load = health.loads.get(one.upstream) or Load()
+        other_load = health.loads.get(other.upstream) or Load()
         if not prefers_first(load, other_load, now_s, one.weight, other.weight):
             return second, first
     return first, second
