@@ -48,16 +48,12 @@ async def be_a_client(store: RedisLimitStore, name: str, until_s: float) -> None
 
 
 async def work(url: str, prefix: str, clients: int, seconds: float) -> None:
-    shared = asyncio.Event()
     states: list[State] = []
-
-    def note(state: State, reason: str) -> None:
-        states.append(state)
-        shared.set()
-
-    store = RedisLimitStore(url, prefix=prefix, timing=QUICK_LEASES, on_change=note)
+    store = RedisLimitStore(
+        url, prefix=prefix, timing=QUICK_LEASES, on_change=lambda state, reason: states.append(state)
+    )
     running = asyncio.ensure_future(store.run())
-    await shared.wait()
+    await store.started()
     tell("ready", time.monotonic())
     until_s = time.monotonic() + seconds
     await asyncio.gather(*(be_a_client(store, f"{os.getpid()}.{i}", until_s) for i in range(clients)))

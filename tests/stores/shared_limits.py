@@ -11,7 +11,8 @@ from nexus_gateway.stores.base import Cost, Decision, Hold
 from nexus_gateway.stores.redis import FailureMode, RedisLimitStore, State, Timing
 from nexus_gateway.stores.redis_commands import Scripts
 
-QUICK = Timing(probe_s=0.05, renew_s=0.05, lease_s=12.0)
+# Answers may take longer than in earnest: where the machine is busy, a server that is well must not seem away.
+QUICK = Timing(answer_s=0.3, probe_s=0.05, renew_s=0.05, lease_s=12.0)
 QUICK_LEASES = Timing(answer_s=1.0, probe_s=0.05, renew_s=0.1, lease_s=0.8, registration_s=0.5)
 
 

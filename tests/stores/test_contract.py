@@ -65,7 +65,6 @@ async def world(request: pytest.FixtureRequest, prefix: str) -> AsyncIterator[Wo
     client: redis.Redis = request.getfixturevalue("client")
     clock = ServerClock(client, prefix)
     clock.set(START_MS)
-    connected = asyncio.Event()
     world = World(MemoryLimitStore(), clock)
     store = RedisLimitStore(
         request.getfixturevalue("redis_url"),
@@ -73,11 +72,10 @@ async def world(request: pytest.FixtureRequest, prefix: str) -> AsyncIterator[Wo
         scripts=clocked(clock),
         timing=Timing(answer_s=5.0, lease_s=10**6),  # a slow machine is not what is tested here
         clock=lambda: world.now_s,
-        on_change=lambda state, reason: connected.set(),
     )
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(store.run())
-        await connected.wait()
+        await store.started()
         assert store.state is State.SHARED
         world.store = store
         await world.at(0)

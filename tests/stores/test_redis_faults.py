@@ -13,7 +13,7 @@ from nexus_gateway.stores.base import Basis, Decision
 from nexus_gateway.stores.redis import FailureMode, State, Timing
 from tests.support.valkey import ValkeyServer
 
-from .shared_limits import QUICK, running, shared, until
+from .shared_limits import QUICK, Running, running, shared, until
 
 pytestmark = pytest.mark.anyio
 
@@ -65,12 +65,12 @@ async def test_missing_at_start_the_mode_holds_and_nobody_waits(
         assert (await run.admit(CALLER)).basis is Basis.WHOLE
 
 
-async def test_frozen_it_costs_fifty_milliseconds_once(server: ValkeyServer) -> None:
+async def test_frozen_it_costs_the_time_of_one_answer_once(server: ValkeyServer) -> None:
     async with shared(server.url) as run:
         server.freeze()
         started_s = time.monotonic()
         assert await run.admitted(CALLER, 20) == 20
-        assert 0.045 < time.monotonic() - started_s < 0.05 + SLACK_S
+        assert 0.9 * QUICK.answer_s < time.monotonic() - started_s < QUICK.answer_s + SLACK_S
         assert all(at_once(run.admit(CALLER)).hold for _ in range(20))
         assert await run.next_change() == (State.LOST, "timeout")
 
@@ -91,8 +91,8 @@ async def test_callers_that_come_while_it_is_frozen_lose_no_more(server: ValkeyS
             await run.admit(CALLER)
             waits_s.append(time.monotonic() - started_s)
 
-        await asyncio.gather(*(ask(0.01 * i) for i in range(12)))
-        assert max(waits_s) < 0.05 + SLACK_S
+        await asyncio.gather(*(ask(0.05 * i) for i in range(12)))
+        assert max(waits_s) < QUICK.answer_s + SLACK_S
         server.thaw()
 
 
@@ -122,6 +122,42 @@ async def test_alone_it_takes_its_part_of_what_was_left(server: ValkeyServer) ->
             assert (await run.next_change())[0] is State.LOST
             assert (await run.next_change(within_s=2))[0] is State.SHARED
         assert await one.admitted(CALLER, 100) + await other.admitted(CALLER, 100) == 0
+
+
+@pytest.mark.parametrize("fault", ["kill", "freeze"])
+async def test_under_load_a_switch_lets_in_one_local_share_more_at_most(server: ValkeyServer, fault: str) -> None:
+    caller = Principal("caller", 3000)
+    async with shared(server.url) as one, shared(server.url) as other:
+        await until(lambda: one.store.processes == other.store.processes == 2)
+        stop = asyncio.Event()
+        admitted: list[Basis] = []
+
+        async def ask(run: Running) -> None:
+            while not stop.is_set():
+                decision = await run.admit(caller)
+                if decision.hold is not None:
+                    admitted.append(decision.basis)
+                await asyncio.sleep(0)
+
+        async with asyncio.TaskGroup() as clients:
+            for i in range(50):
+                clients.create_task(ask((one, other)[i % 2]))
+            await until(lambda: len(admitted) > 600)
+            server.kill() if fault == "kill" else server.freeze()
+            for run in (one, other):
+                assert (await run.next_change())[0] is State.LOST
+            await until(lambda: admitted.count(Basis.SHARE) > 100)
+            server.start() if fault == "kill" else server.thaw()
+            for run in (one, other):
+                assert (await run.next_change(within_s=2))[0] is State.SHARED
+            before = len(admitted)
+            await until(lambda: len(admitted) >= 0.95 * 3000)
+            while len(admitted) > before:
+                before = len(admitted)
+                await asyncio.sleep(0.05)  # until nobody is let in any more
+            stop.set()
+        assert 0.95 * 3000 <= len(admitted) <= 3000 + 1500
+        assert len(one.changes) == len(other.changes) == 3
 
 
 async def test_a_limit_smaller_than_the_number_of_processes_leaves_each_one(server: ValkeyServer) -> None:
@@ -243,11 +279,11 @@ async def test_members_that_are_not_ours_are_reaped_like_any_lease(server: Valke
 
 
 async def test_a_stall_of_our_own_loop_is_not_blamed_on_redis(server: ValkeyServer) -> None:
-    async with shared(server.url) as run:
+    async with shared(server.url, timing=Timing(answer_s=0.1)) as run:
         for _ in range(3):
             waiting = asyncio.ensure_future(run.admit(CALLER))
             await asyncio.sleep(0)
-            time.sleep(0.08)  # noqa: ASYNC251  # the stall
+            time.sleep(0.15)  # noqa: ASYNC251  # the stall
             assert (await waiting).basis is Basis.WHOLE
         assert run.changes == [(State.SHARED, "connected")]
 
@@ -317,7 +353,7 @@ async def test_what_is_no_redis_that_can_serve_is_away(line: bytes, reason: str)
 
 async def test_a_server_that_is_always_slow_is_away_and_stays_away() -> None:
     """It must not be joined again and again, for each time would cost somebody the wait."""
-    async with answering(b"+OK\r\n", after_s=0.08) as url, running(url) as run:
+    async with answering(b"+OK\r\n", after_s=0.4) as url, running(url) as run:
         assert await run.next_change() == (State.LOST, "timeout")
         for _ in range(30):
             at_once(run.admit(CALLER))
@@ -331,7 +367,7 @@ async def test_calls_of_one_turn_share_a_pipeline(server: ValkeyServer) -> None:
         return found
 
     callers = [Principal(f"caller-{i}", 100, 1000, 10) for i in range(64)]
-    async with shared(server.url, timing=Timing()) as run:
+    async with shared(server.url, timing=Timing(answer_s=0.3)) as run:
         before, then = reads(), reads()
         await asyncio.gather(*(run.admit(caller) for caller in callers))
         of_our_question = then - before
@@ -355,7 +391,7 @@ async def test_a_process_that_leaves_is_no_longer_counted(server: ValkeyServer) 
 async def abandoned(server: ValkeyServer) -> AsyncIterator[Principal]:
     """A caller whose holds were taken by a process that is no more: it did not take leave."""
     caller = Principal("caller", None, 100, 3)
-    timing = Timing(renew_s=60, lease_s=0.25, registration_s=0.25)
+    timing = Timing(answer_s=0.3, renew_s=60, lease_s=0.25, registration_s=0.25)
     async with running(server.url, timing=timing) as run:
         await run.next_change()
         for _ in range(3):
@@ -380,11 +416,11 @@ async def test_leases_of_a_process_that_is_gone_end(server: ValkeyServer, abando
 
 async def test_holds_that_are_renewed_outlive_their_lease(server: ValkeyServer) -> None:
     caller = Principal("caller", None, 100, 1)
-    timing = Timing(renew_s=0.02, lease_s=0.2, registration_s=10)
+    timing = Timing(answer_s=0.3, renew_s=0.02, lease_s=0.4)
     async with shared(server.url, timing=timing) as run:
         hold = await run.hold(caller, 60)
         ends = until_ms = int(server.call("ZRANGE", "nexus:{caller}:holds", 0, -1, "WITHSCORES")[0][1])
-        while ends < until_ms + 400:
+        while ends < until_ms + 800:
             await asyncio.sleep(0.02)
             ends = int(server.call("ZRANGE", "nexus:{caller}:holds", 0, -1, "WITHSCORES")[0][1])
         assert (await run.admit(caller, 1)).hold is None
@@ -394,17 +430,17 @@ async def test_holds_that_are_renewed_outlive_their_lease(server: ValkeyServer) 
         assert decision.tokens.remaining == 94
 
 
-async def test_the_quickest_recovery_is_within_two_seconds_by_default(server: ValkeyServer) -> None:
-    assert Timing().probe_s + 2 * Timing().answer_s < 2
-    async with shared(server.url, timing=Timing()) as run:
+async def test_by_default_it_costs_fifty_milliseconds_and_is_back_within_two_seconds(server: ValkeyServer) -> None:
+    assert Timing().answer_s == 0.05
+    async with running(server.url, timing=Timing()) as run:
+        await until(lambda: run.store.state is State.SHARED)
         server.freeze()
-        await run.admit(CALLER)
-        assert (await run.next_change())[0] is State.LOST
+        assert (await run.admit(CALLER)).basis is Basis.SHARE
+        assert run.store.state is State.LOST
         server.thaw()
-        assert (await run.next_change(within_s=2))[0] is State.SHARED
+        await until(lambda: run.store.state is State.SHARED, within_s=2)
 
 
 def test_slots_of_a_killed_process_are_free_within_fifteen_seconds() -> None:
     assert Timing().lease_s <= 15
     assert Timing().renew_s * 3 <= Timing().lease_s
-    assert QUICK.answer_s == 0.05

@@ -90,6 +90,10 @@ class RedisLimitStore:
     async def run(self) -> None:
         await self._line.run()
 
+    async def started(self) -> None:
+        """Return once it is known whether the server is there; until then the failure mode holds."""
+        await self._line.started()
+
     async def aclose(self) -> None:
         """Send what is still to be settled and take leave; `run` ends."""
         await self._line.aclose([self._registration(lifetime_s=0.0)])

@@ -75,7 +75,12 @@ class RedisLine:
         self._wake = asyncio.Event()
         self._closing = False
         self._running = False
+        self._started = asyncio.Event()
         self._ended = asyncio.Event()
+
+    async def started(self) -> None:
+        """Return once the server was reached, or was found to be away."""
+        await self._started.wait()
 
     def submit(self, command: Command) -> None:
         """Its `done` is called when the reply is there, or with None as soon as it is clear that none will come."""
@@ -143,7 +148,9 @@ class RedisLine:
     def _change(self, state: State, reason: str) -> None:
         if state is not self.state:
             self.state = state
-            self._on_change(state, reason)
+            if not self._closing:
+                self._on_change(state, reason)
+            self._started.set()
 
     async def _serve(self) -> None:
         upkeep_at_s = time.monotonic() + self._timing.renew_s
@@ -158,6 +165,7 @@ class RedisLine:
                 return
             else:
                 await self._pause(upkeep_at_s - now_s)
+                self._queued_at_s = time.monotonic()  # until now it was our own loop that kept them waiting
 
     async def _send_next(self, now_s: float) -> None:
         decisions, self._queue = self._queue[:MAX_PIPELINE], self._queue[MAX_PIPELINE:]

@@ -18,8 +18,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, ResponseError
 
-STALL_S: Final = 0.005  # a timer this late says that our own loop was busy, not that Redis was slow
-GRACE_S: Final = 0.002  # an answer may lie in the socket when the timer fires: one more look
+GRACE_S: Final = 0.005  # the answer may lie in the socket when a busy loop comes to the timer: one more look
 
 Reply = object
 
@@ -115,7 +114,7 @@ class RedisLink:
         if connection is None:
             raise ConnectionError("the link is closed")
         replies: list[Reply] = []
-        sent = forgiven = False
+        sent = looked_again = False
         while True:
             try:
                 async with asyncio.timeout_at(deadline_s):
@@ -125,11 +124,10 @@ class RedisLink:
                     await self._receive(connection, replies, len(packed))
                 return replies
             except TimeoutError:
-                if forgiven or not sent:
+                if looked_again or not sent:
                     raise
-                late_s = time.monotonic() - deadline_s
-                deadline_s += late_s + (self._timeout_s if late_s > STALL_S else GRACE_S)
-                forgiven = True
+                looked_again = True
+                deadline_s = time.monotonic() + GRACE_S
 
     async def _receive(self, connection: AbstractConnection, replies: list[Reply], wanted: int) -> None:
         while len(replies) < wanted:
