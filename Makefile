@@ -59,7 +59,7 @@ SELF := pip install --quiet --no-deps --no-build-isolation --python $(BIN)/pytho
 define LIKE_PIP
 told="$$(.venv/uv/bin/pip config list 2>/dev/null || true)"; \
 of_pip() { sed -nE "s/^(:env:|global)\.$$1='(.*)'$$/\2/p" <<<"$$told" | head -n 1; }; \
-index="$${UV_DEFAULT_INDEX:-$${UV_INDEX_URL:-$$(of_pip index-url)}}"; cert="$${SSL_CERT_FILE:-$$(of_pip cert)}"; \
+index="$${UV_DEFAULT_INDEX:-$${UV_INDEX_URL:-$$(of_pip index.url)}}"; cert="$${SSL_CERT_FILE:-$$(of_pip cert)}"; \
 if [ -n "$$index" ]; then export UV_DEFAULT_INDEX="$$index"; fi; \
 if [ -n "$$cert" ]; then export SSL_CERT_FILE="$$cert"; fi
 endef
