@@ -1,0 +1,83 @@
+"""What operators and browsers ask for, beside `/v1`."""
+
+import json
+import re
+
+import httpx2
+import pytest
+
+from tests.support.gateway import KEY, gateway
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_the_docs_page_needs_nobody_but_the_gateway() -> None:
+    async with gateway() as running, httpx2.AsyncClient(base_url=running.url) as http:
+        page = await http.get("/docs")
+        assert page.status_code == 200
+        linked = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+        assert len(linked) >= 3
+        for link in linked:
+            assert link.startswith("/")
+            assert (await http.get(link)).status_code == 200
+        assert "http" not in re.sub(r'http-equiv|"/[^"]*"', "", page.text)
+
+
+async def test_the_hot_routes_are_described_with_examples_that_work() -> None:
+    async with gateway() as running, httpx2.AsyncClient(base_url=running.url) as http:
+        paths = (await http.get("/openapi.json")).json()["paths"]
+        assert {"/v1/models", "/v1/models/{id}", "/healthz", "/readyz", "/metrics"} <= set(paths)
+        for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings"):
+            content = paths[path]["post"]["requestBody"]["content"]["application/json"]
+            for example in content["examples"].values():
+                answer = await http.post(path, json=example["value"], headers={"X-API-Key": KEY})
+                assert answer.status_code == 200
+
+
+async def test_probes_need_no_key_and_tell_nothing() -> None:
+    async with gateway() as running, httpx2.AsyncClient(base_url=running.url) as http:
+        assert (await http.get("/healthz")).json() == {"status": "ok"}
+        assert (await http.get("/readyz")).json() == {"status": "ok"}
+
+
+@pytest.mark.parametrize("key", [None, "wrong"])
+async def test_metrics_are_protected_when_a_key_is_set(key: str | None) -> None:
+    async with gateway({"METRICS_KEY": "scrape"}) as running, httpx2.AsyncClient(base_url=running.url) as http:
+        refused = await http.get("/metrics", headers={"Authorization": f"Bearer {key}"} if key else {})
+        assert refused.status_code == 401
+        assert refused.json()["error"]["code"] == "invalid_api_key"
+        shown = await http.get("/metrics", headers={"Authorization": "Bearer scrape"})
+        assert "nexus_in_flight_requests 0.0" in shown.text
+
+
+async def test_unknown_names_make_no_series() -> None:
+    async with gateway() as running, httpx2.AsyncClient(base_url=running.url) as http:
+        for number in range(50):
+            body = {"model": f"nobody-{number}", "messages": []}
+            await http.post("/v1/chat/completions", json=body, headers={"X-API-Key": KEY})
+            await http.get(f"/v1/unknown-{number}")
+        text = (await http.get("/metrics")).text
+        assert "nobody-" not in text
+        assert "unknown-" not in text
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/v1/chat/completions", 405, "method_not_allowed"),
+        ("DELETE", "/v1/models", 405, "method_not_allowed"),
+        ("POST", "/v1/responses", 404, "unsupported_endpoint"),
+        ("POST", "/v1/chat/completions/", 404, "unsupported_endpoint"),
+        ("GET", "/v1", 404, "unsupported_endpoint"),
+        ("GET", "/nothing", 404, "unsupported_endpoint"),
+        ("POST", "/metrics", 405, "method_not_allowed"),
+        ("GET", "/docs/assets/../../x", 404, "unsupported_endpoint"),
+    ],
+)
+async def test_every_error_has_the_apis_shape_and_a_request_id(method: str, path: str, status: int, code: str) -> None:
+    async with gateway() as running, httpx2.AsyncClient(base_url=running.url) as http:
+        answer = await http.request(method, path)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+        assert set(json.loads(answer.text)["error"]) == {"message", "type", "param", "code"}
+        assert answer.headers["x-request-id"]
+        assert status != 405 or answer.headers["allow"]
