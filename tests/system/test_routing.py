@@ -73,14 +73,17 @@ async def ask(running: Running, times: int, **options: Any) -> Counter[str]:
 async def test_shares_are_exact_and_weight_0_is_never() -> None:
     upstreams = "a=mock://local;b=mock://local;c=mock://local"
     async with gateway(weighted(a=90, b=10, c=0), upstreams) as running:
-        assert await ask(running, 100) == {"a": 90, "b": 10}
+        asked = await ask(running, 200)
+        assert set(asked) == {"a", "b"}
+        assert abs(asked["b"] - 20) <= 2, "not as luck has it: independent dice would be off by 4"
 
 
 @pytest.mark.parametrize(("percent", "canary"), [(0, 0), (5, 5), (100, 100)])
 async def test_a_canary_gets_its_percentage(percent: float, canary: int) -> None:
     rule = policy(strategy="canary", primary="a", canary="b", percent=percent)
     async with gateway(rule, "a=mock://local;b=mock://local") as running:
-        assert (await ask(running, 100))["b"] == canary
+        asked = (await ask(running, 100))["b"]
+        assert abs(asked - canary) <= (0 if percent in (0, 100) else 2)
 
 
 async def test_a_sticky_caller_stays_on_its_side() -> None:

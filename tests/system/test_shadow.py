@@ -61,7 +61,7 @@ async def test_the_candidate_gets_exactly_its_share_under_its_own_name_and_key(s
                     pass
             requests = [request for peer in candidate.peers for request in peer.requests]
             assert len(requests) == counted[SENT]
-            assert abs(len(requests) - 10) <= 1
+            assert abs(len(requests) - 10) <= 2
             assert {json.loads(request.body)["model"] for request in requests} == {"candidate"}
             assert not any("x-api-key" in request.headers for request in requests)
             assert len(running.records.finished_records) == 50, "a mirrored request is nobody's request"

@@ -126,7 +126,6 @@ class Attempt:
         usage = read_answer(self._call.operation, body, self._endpoint.name)
         if usage is not None:
             self._note(usage)
-        self._vouch()
         return Answer(_told(reply), body)
 
     async def _read_stream(self, reply: Reply, sketch: Sketch | None) -> Answer:
@@ -139,12 +138,9 @@ class Attempt:
         breaker = self._endpoint.health.breaker
         stream = EventStream(name, reply, self._judge, self._bounds, breaker, self._settle, sketch)
         await stream.start(self._deadline_s)
-        self._vouch()
-        return Answer(_told(reply), stream)
-
-    def _vouch(self) -> None:
         now_s = self._bounds.clock()
         self._endpoint.health.vouch(self._permit, now_s - self._started_s, now_s)
+        return Answer(_told(reply), stream)
 
     async def _failure(self, reply: Reply) -> UpstreamError:
         body = await reply.read_all(MAX_ERROR_BYTES)
@@ -176,7 +172,7 @@ class Attempt:
         """Tell the upstream's health and the record how it ended."""
         now_s, endpoint, record = self._bounds.clock(), self._endpoint, self._arrival.record
         health = endpoint.health
-        if self._status is not None:
+        if self._status is not None and self._status < 500:
             health.breaker.last_sign_of_life_s = now_s
         if isinstance(failure, UpstreamRateLimited):
             health.cool_down(failure.retry_after_s, now_s)

@@ -9,19 +9,20 @@ free; asking the same one again waits (full jitter) and needs its retry budget.
 
 import asyncio
 import itertools
+import math
 from collections.abc import Callable, Mapping
 from typing import Final
 
 from nexus_gateway.core.body import read_user
 from nexus_gateway.core.breaker import Outcome, outcome_of
-from nexus_gateway.core.errors import CircuitOpen, UpstreamBusy, UpstreamError
+from nexus_gateway.core.errors import CircuitOpen, GatewayError, UpstreamBusy, UpstreamError, UpstreamRateLimited
 from nexus_gateway.core.health import Fleet
 from nexus_gateway.core.model import Call, Principal
 from nexus_gateway.core.policies import Sticky
 from nexus_gateway.core.retry import backoff_s, may_move_on
 from nexus_gateway.core.routing import Plan, Route, RouteTable, plan
 from nexus_gateway.core.shadow_compare import Sketch
-from nexus_gateway.core.shares import roll_of
+from nexus_gateway.core.shares import CYCLE, roll_of
 
 from .arrival import Answer, Arrival
 from .attempt import Attempt
@@ -51,7 +52,7 @@ class Executor:
         self._bounds = bounds
         self._dice = dice
         self._shadow = shadow
-        self._rolls = {name: itertools.count() for name in table.routes}
+        self._rolls = {name: itertools.count(int(dice() * CYCLE)) for name in table.routes}  # replicas differ
         self._route_bounds = {name: _bounds_of(route) for name, route in table.routes.items()}
         self._names = {name: (b"x-nexus-upstream", name.encode("ascii")) for name in endpoints} if tell_routing else {}
 
@@ -62,7 +63,7 @@ class Executor:
         roll = roll_of(next(self._rolls[route.name]))
         chosen = plan(route, now_s, roll, sticky_key, self._fleet.look(now_s))
         if not chosen.upstreams:
-            raise _nobody(chosen.wait_s)
+            raise self._nobody(route, chosen.wait_s, now_s)
         mirror = self._shadow.choose(call, arrival) if self._shadow is not None else None
         if mirror is None:
             return await self._walk(call, route, chosen, arrival, now_s, None)
@@ -128,7 +129,7 @@ class Executor:
                 answer.headers += (self._names[name], (b"x-nexus-attempts", b"%d" % made))
             return answer
         if failure is None:
-            raise _nobody(min(self._fleet[name].wait_s(now_s) for name in chosen.upstreams))
+            raise self._nobody(route, min(self._fleet[name].wait_s(now_s) for name in chosen.upstreams), now_s)
         raise failure
 
     async def _may_repeat(self, endpoint: Endpoint, repeat: int, deadline_at_s: float) -> bool:
@@ -142,6 +143,16 @@ class Executor:
             return False
         await asyncio.sleep(wait_s)
         return True
+
+    def _nobody(self, route: Route, wait_s: float, now_s: float) -> GatewayError:
+        """Why nobody can be asked: all want to be left alone for a while (429), or there is more to it (503)."""
+        names = route.plans[0][0].upstreams
+        if all(self._fleet[name].cooling_s(now_s) > 0 for name in names):
+            return UpstreamRateLimited(
+                "Every upstream for this model is rate limited.", upstream=names[0], retry_after_s=wait_s
+            )
+        wait_s = wait_s if wait_s < math.inf else UNKNOWN_WAIT_S
+        return CircuitOpen("No upstream for this model can be asked just now.", retry_after_s=wait_s)
 
     def _model_for(self, endpoint: Endpoint, call: Call, route: Route) -> str:
         """The name to send: the configured one, else for a stand-in from a list its own, else the caller's."""
@@ -170,8 +181,3 @@ def _sticky_key(sticky: Sticky, call: Call, principal: Principal, arrival: Arriv
         return read_user(call)
     value = arrival.fields.get((sticky.header or "").encode("ascii"))
     return value.decode("latin-1") if value is not None else None
-
-
-def _nobody(wait_s: float) -> CircuitOpen:
-    wait_s = wait_s if wait_s < float("inf") else UNKNOWN_WAIT_S
-    return CircuitOpen("No upstream for this model can be asked just now.", retry_after_s=wait_s)
