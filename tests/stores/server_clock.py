@@ -30,7 +30,7 @@ def clocked(clock: ServerClock) -> Scripts:
 
     def replaced(script: Script) -> Script:
         assert script.source.count(_READS_TIME) == 1
-        return Script(script.source.replace(_READS_TIME, reads_list).decode())
+        return Script(script.source.replace(_READS_TIME, reads_list).decode(), script.returns)
 
     scripts = Scripts.load()
     return Scripts(*map(replaced, scripts.all()))

@@ -342,6 +342,8 @@ async def answering(line: bytes, after_s: float = 0.0) -> AsyncIterator[str]:
         (b"-MASTERDOWN Link with MASTER is down\r\n", "error"),
         (b"-ERR unknown command\r\n", "error"),
         (b"HTTP/1.1 400 Bad Request\r\n", "error"),
+        (b"+OK\r\n", "error"),
+        (b"*2\r\n+OK\r\n+OK\r\n", "error"),
         (b"", "timeout"),
     ],
 )

@@ -40,13 +40,15 @@ class Hold:
     """What an admitted request keeps from others until it is settled. The store settles it once; again does nothing.
 
     It counts as in flight and keeps `tokens`, None where those are not limited. Where nothing but requests is limited
-    it is settled from the start. `name` is what a store calls it; `is_local`: the shared store does not know it.
+    it is settled from the start. The rest is for stores that share: `name` is what they call it, `is_shared` says that
+    the shared store knows it, `is_local` that this process counts it alone.
     """
 
     key_id: str
     tokens: int | None = None
     name: str = ""
     is_settled: bool = False
+    is_shared: bool = False
     is_local: bool = False
 
     @classmethod
@@ -97,6 +99,8 @@ class Account:
 
     def look(self, principal: Principal, now_s: float) -> Decision | None:
         """The refusal that even the smallest request would meet now; None if it would be admitted. Changes nothing."""
+        if self._has_room(principal):
+            return None
         decision = self._decide(principal, _SMALLEST, now_s, consume=False)
         return decision if decision.refusal is not None else None
 
@@ -106,6 +110,15 @@ class Account:
         if hold.tokens is not None:
             self.tokens.advance(now_s)
             self.tokens.settle(hold.tokens, used_tokens)
+
+    def _has_room(self, principal: Principal) -> bool:
+        """Whether there is surely room, without a look at the time: what has passed meanwhile only makes more."""
+        requests, slots = principal.requests_per_minute, principal.max_concurrency
+        return (
+            principal.tokens_per_minute is None
+            and (requests is None or self.requests.total < requests)
+            and (slots is None or self.open < slots)
+        )
 
     def is_idle(self, now_s: float) -> bool:
         return not self.open and self.requests.is_idle(now_s) and self.tokens.is_idle(now_s)

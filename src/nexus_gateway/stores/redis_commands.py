@@ -39,10 +39,10 @@ class Scripts:
     @classmethod
     def load(cls) -> "Scripts":
         return cls(
-            Script.load(_ACCOUNT, "redis_admit"),
+            Script.load(_ACCOUNT, "redis_admit", returns=(int,) * 11),
             Script.load(_ACCOUNT, "redis_settle"),
             Script.load(_ACCOUNT, "redis_renew"),
-            Script.load("redis_register"),
+            Script.load("redis_register", returns=(int, bytes)),
         )
 
     def all(self) -> tuple[Script, ...]:

@@ -6,9 +6,10 @@ Touches:  the link, and the real clock: how long Redis took is not a matter for 
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import islice
 from typing import Final
 
 from redis import exceptions as told
@@ -50,8 +51,9 @@ class Timing:
 class RedisLine:
     """`run` serves until `aclose`; whoever owns tasks owns it.
 
-    `join` is awaited on each new connection: it tells the server what it has to know, and returns what must reach it
-    before anyone else is served. `upkeep` is asked every `renew_s` for commands that nobody waits for.
+    `join` is awaited on each new connection: through the `ask` that it is given it tells the server what that has to
+    know, and it returns what must reach the server before anyone else is served. `upkeep` is asked every `renew_s` for
+    commands that nobody waits for.
     """
 
     def __init__(
@@ -59,8 +61,8 @@ class RedisLine:
         link: RedisLink,
         timing: Timing,
         *,
-        join: Callable[[], Awaitable[list[Command]]],
-        upkeep: Callable[[], list[Command]],
+        join: Callable[[Callable[[Sequence[Command]], Awaitable[None]]], Awaitable[list[Command]]],
+        upkeep: Callable[[], Iterator[Command]],
         on_change: Callable[[State, str], None],
     ) -> None:
         self.state = State.STARTING
@@ -71,7 +73,8 @@ class RedisLine:
         self._on_change = on_change
         self._queue: list[Command] = []
         self._queued_at_s = 0.0  # when the first of them came
-        self._chores: list[Command] = []
+        self._chores: Iterator[Command] = iter(())
+        self._has_chores = False
         self._wake = asyncio.Event()
         self._closing = False
         self._running = False
@@ -110,7 +113,7 @@ class RedisLine:
             while not self._closing:
                 try:
                     await self._link.open()
-                    self._begin(await self._join())
+                    self._begin(await self._join(self.ask))
                     await self._serve()
                 except (RedisError, OSError) as exc:
                     self._lose(_reason(exc))
@@ -140,7 +143,7 @@ class RedisLine:
         self._change(State.SHARED, "connected")
 
     def _lose(self, reason: str) -> None:
-        waiting, self._queue, self._chores = self._queue + self._chores, [], []
+        waiting, self._queue, self._has_chores = self._queue, [], False
         self._change(State.LOST, reason)
         for command in waiting:
             command.done(None)
@@ -157,9 +160,9 @@ class RedisLine:
         while True:
             now_s = time.monotonic()
             if now_s >= upkeep_at_s:
-                self._chores += self._upkeep()
+                self._chores, self._has_chores = self._upkeep(), True
                 upkeep_at_s = now_s + self._timing.renew_s
-            if self._queue or self._chores:
+            if self._queue or self._has_chores:
                 await self._send_next(now_s)
             elif self._closing:
                 return
@@ -169,7 +172,8 @@ class RedisLine:
 
     async def _send_next(self, now_s: float) -> None:
         decisions, self._queue = self._queue[:MAX_PIPELINE], self._queue[MAX_PIPELINE:]
-        chores, self._chores = self._chores[:MAX_CHORES], self._chores[MAX_CHORES:]
+        chores = list(islice(self._chores, MAX_CHORES)) if self._has_chores else []
+        self._has_chores = len(chores) == MAX_CHORES
         since_s = self._queued_at_s if decisions else now_s
         self._queued_at_s = now_s  # of what stays behind
         await self.ask(decisions + chores, since_s + self._timing.answer_s)

@@ -16,7 +16,7 @@ import hiredis
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import InvalidResponse, NoScriptError, ResponseError
 
 GRACE_S: Final = 0.005  # the answer may lie in the socket when a busy loop comes to the timer: one more look
 
@@ -26,19 +26,32 @@ _encode: Final = cast(Callable[[tuple[bytes, ...]], bytes], hiredis.pack_command
 
 
 class Script:
-    """A script as Redis knows it: by the digest of its source."""
+    """A script as Redis knows it: by the digest of its source. It returns a list of such types, or a number."""
 
-    __slots__ = ("digest", "source")
+    __slots__ = ("digest", "returns", "source")
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, returns: tuple[type, ...] | None) -> None:
+        self.returns = returns
         self.source = source.encode()
         self.digest = hashlib.sha1(self.source, usedforsecurity=False).hexdigest().encode()
 
     @classmethod
-    def load(cls, *names: str) -> "Script":
+    def load(cls, *names: str, returns: tuple[type, ...] | None = None) -> "Script":
         """The named files of this package, one after the other."""
         files = resources.files(__package__)
-        return cls("\n".join(files.joinpath(f"{name}.lua").read_text(encoding="utf-8") for name in names))
+        source = "\n".join(files.joinpath(f"{name}.lua").read_text(encoding="utf-8") for name in names)
+        return cls(source, returns)
+
+    def check(self, reply: Reply) -> None:
+        """Raise what the reply says, or what is wrong with it: whoever waits is handed the right shape or nothing."""
+        if isinstance(reply, ResponseError):
+            raise reply
+        if self.returns is None:
+            fits = isinstance(reply, int)
+        else:
+            fits = isinstance(reply, list) and tuple(map(type, reply)) == self.returns
+        if not fits:
+            raise InvalidResponse("a reply of another shape")
 
 
 class Command:
@@ -98,9 +111,8 @@ class RedisLink:
             again = await self._send([commands[at].pack() for at in missing], deadline_s)
             for at, reply in zip(missing, again, strict=True):
                 replies[at] = reply
-        for reply in replies:
-            if isinstance(reply, ResponseError):
-                raise reply
+        for command, reply in zip(commands, replies, strict=True):
+            command.script.check(reply)
         return replies
 
     async def _load_scripts(self, deadline_s: float) -> None:

@@ -6,6 +6,7 @@ Touches:  memory only.
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from math import inf
 from typing import NamedTuple
 
 from nexus_gateway.core.account import Account, Basis, Cost, Decision, Hold
@@ -78,8 +79,10 @@ class LocalShare:
         decision.basis = Basis.SHARE
         _correct_never(decision, principal, cost)
         if decision.hold is not None:
-            alone.requests.advance(now_s)
-            alone.requests.spend(1)
+            decision.hold.is_local = True
+            if part.requests_per_minute is not None:
+                alone.requests.advance(now_s)
+                alone.requests.spend(1)
         return decision
 
     def look(self, principal: Principal, now_s: float, *, processes: int) -> Decision | None:
@@ -87,7 +90,7 @@ class LocalShare:
         return None if alone is None else alone.account.look(_part_of(principal, processes), now_s)
 
     def settle(self, hold: Hold, used_tokens: int, now_s: float) -> None:
-        """A hold of the store's frees its slot here too; its tokens were never counted here."""
+        """A hold from before frees its slot here too; its tokens were never counted here."""
         alone = self._accounts.find(hold.key_id)
         if alone is None:
             return
@@ -96,15 +99,15 @@ class LocalShare:
             return
         owed = alone.account.tokens.debt
         alone.account.settle(hold, used_tokens, now_s)
-        if hold.tokens is not None:
+        if hold.tokens is not None and not hold.is_shared:
             beyond = max(0, alone.account.tokens.debt - owed)
             alone.tokens.advance(now_s)
             alone.tokens.spend(used_tokens - beyond)
             alone.debt += beyond
 
-    def unreported(self) -> list[str]:
+    def unreported(self) -> set[str]:
         """Callers of whom the store has to be told something."""
-        return [key_id for key_id, alone in self._accounts if alone.requests.total or alone.tokens.total or alone.debt]
+        return {key_id for key_id, alone in self._accounts if alone.requests.total or alone.tokens.total or alone.debt}
 
     def take(self, key_id: str, now_s: float) -> Spending:
         """What the store has not been told of this caller; from now on it counts as told."""
@@ -159,7 +162,7 @@ def _correct_never(decision: Decision, principal: Principal, cost: Cost) -> None
     """What is larger than the part may yet fit the whole: once the store is back, not never."""
     tokens, limit = decision.tokens, principal.tokens_per_minute
     least = cost.tokens if cost.least_tokens is None else cost.least_tokens
-    if tokens is None or limit is None or tokens.allowed or tokens.retry_after_s < float("inf") or least > limit:
+    if tokens is None or limit is None or tokens.allowed or tokens.retry_after_s < inf or least > limit:
         return
     decision.tokens = Verdict(False, tokens.limit, tokens.remaining, tokens.reset_s, float(SPAN_S))
 
