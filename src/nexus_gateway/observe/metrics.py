@@ -24,11 +24,13 @@ from nexus_gateway.core.health import UpstreamHealth
 from nexus_gateway.core.model import OPERATION_NAMES, CallRecord
 from nexus_gateway.core.shadow_compare import Comparison
 
+from .base import AuditState
+
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
 log = logging.getLogger(__name__)
 
-Labels = tuple[str, ...]
+Labels = tuple[str | int, ...]
 
 
 class Tally:
@@ -74,6 +76,7 @@ class Metrics(Collector):
         self._store_state: str | None = None  # None: limits are this process's own
         self._bases: defaultdict[Labels, int] = defaultdict(int)
         self.upstreams: Sequence[UpstreamHealth] = ()  # whose state is asked for when Prometheus comes
+        self.audit: AuditState | None = None  # likewise
         self._durations: defaultdict[Labels, Tally] = defaultdict(Tally)
         self._first_bytes: defaultdict[Labels, Tally] = defaultdict(Tally)
         self._attempt_durations: defaultdict[Labels, Tally] = defaultdict(Tally)
@@ -90,7 +93,7 @@ class Metrics(Collector):
         self._in_flight -= 1
         operation = OPERATION_NAMES[record.operation]
         kind = (operation, "stream" if record.stream else "plain")
-        self._requests[operation, str(record.status), record.error_code or "none"] += 1
+        self._requests[operation, record.status, record.error_code or "none"] += 1
         self._durations[kind].observe(record.finished_at_s - record.started_at_s)
         if record.verdict is not None:
             self._decisions["admitted" if record.verdict.allowed else "refused",] += 1
@@ -194,6 +197,7 @@ class Metrics(Collector):
             shared = int(self._store_state == "shared")
             yield GaugeMetricFamily("nexus_redis_up", "1 while limits are shared through Redis.", value=shared)
         yield from self._collect_upstreams()
+        yield from self._collect_audit()
 
     def _collect_upstreams(self) -> Iterator[Metric]:
         now_s = time.monotonic()
@@ -208,16 +212,25 @@ class Metrics(Collector):
             available.add_metric([upstream.name], int(upstream.wait_s(now_s) <= 0))
         yield from (state, in_flight, available)
 
+    def _collect_audit(self) -> Iterator[Metric]:
+        if self.audit is not None:
+            yield CounterMetricFamily(
+                "nexus_audit_records_dropped", "Audit records that are lost.", value=self.audit.dropped
+            )
+            yield GaugeMetricFamily(
+                "nexus_audit_failing", "1 while audit records cannot be written.", value=int(self.audit.failing)
+            )
+
 
 def _counter(name: str, text: str, labels: Iterable[str], values: dict[Labels, int]) -> CounterMetricFamily:
     family = CounterMetricFamily(name, text, labels=list(labels))
     for key, value in values.items():
-        family.add_metric(key, value)
+        family.add_metric([str(part) for part in key], value)
     return family
 
 
 def _histogram(name: str, text: str, labels: Iterable[str], values: dict[Labels, Tally]) -> HistogramMetricFamily:
     family = HistogramMetricFamily(name, text, labels=list(labels))
     for key, tally in values.items():
-        family.add_metric(key, tally.buckets(), tally.total)
+        family.add_metric([str(part) for part in key], tally.buckets(), tally.total)
     return family

@@ -62,7 +62,6 @@ class Attempt:
         model: str,
         bound: Bound,
         permit: Permit,
-        deadline_s: float,
     ) -> None:
         self._bounds = bounds
         self._call = call
@@ -72,7 +71,7 @@ class Attempt:
         self._bound = bound
         self._permit = permit
         self._started_s = permit.acquired_s
-        self._deadline_s = deadline_s
+        self._deadline_s = permit.acquired_s + bound.seconds
         self._status: int | None = None
         self._judge: StreamJudge | None = None
 
@@ -195,9 +194,9 @@ class Attempt:
 
 
 def _told(reply: Reply) -> list[tuple[bytes, bytes]]:
-    headers = reply.headers
-    return [
-        (told, headers[name].encode("ascii"))
-        for name, told in _TOLD
-        if name in headers and _PRINTABLE.fullmatch(headers[name])
-    ]
+    told = []
+    for name, as_name in _TOLD:
+        value = reply.headers.get(name)
+        if value is not None and _PRINTABLE.fullmatch(value):
+            told.append((as_name, value.encode("ascii")))
+    return told

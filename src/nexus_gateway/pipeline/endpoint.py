@@ -6,6 +6,7 @@ Touches:  nothing.
 
 from dataclasses import dataclass
 
+from nexus_gateway.core.breaker import Permit
 from nexus_gateway.core.errors import UpstreamBusy
 from nexus_gateway.core.health import UpstreamHealth
 from nexus_gateway.upstreams.base import Upstream
@@ -42,10 +43,12 @@ class Endpoint:
         self.max_concurrency = upstream.traits.max_concurrency
         self.attempt = tightest(request_timeout, own)
 
-    def check_room(self) -> None:
-        """Raises UpstreamBusy when as many attempts are under way as may be."""
+    def enter(self, now_s: float, deadline_s: float) -> Permit | None:
+        """A permit for one attempt, or None when the upstream may not be asked. Raises UpstreamBusy when as many are
+        under way as may be. Whoever gets a permit settles it."""
         if self.max_concurrency is not None and self.health.load.in_flight >= self.max_concurrency:
             raise UpstreamBusy(
                 f"Upstream '{self.name}' has {self.max_concurrency} requests under way, as many as it may.",
                 upstream=self.name,
             )
+        return self.health.acquire(now_s, deadline_s)

@@ -11,6 +11,7 @@ import asyncio
 import itertools
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from nexus_gateway.core.body import read_user
@@ -53,8 +54,8 @@ class Executor:
         self._dice = dice
         self._shadow = shadow
         self._rolls = {name: itertools.count(int(dice() * CYCLE)) for name in table.routes}  # replicas differ
-        self._route_bounds = {name: _bounds_of(route) for name, route in table.routes.items()}
-        self._names = {name: (b"x-nexus-upstream", name.encode("ascii")) for name in endpoints} if tell_routing else {}
+        self._ways = {name: _ways_of(route, endpoints) for name, route in table.routes.items()}
+        self._tell_routing = tell_routing
 
     async def execute(self, call: Call, route: Route, principal: Principal, arrival: Arrival) -> Answer:
         """Raises the UpstreamError of the last attempt, or CircuitOpen when there was nobody to ask."""
@@ -80,57 +81,47 @@ class Executor:
     async def _walk(
         self, call: Call, route: Route, chosen: Plan, arrival: Arrival, now_s: float, sketch: Sketch | None
     ) -> Answer:
-        deadline: Bound | None = self._bounds.deadline
-        deadline_at_s = now_s + deadline.seconds if deadline is not None else None
-        failure: UpstreamError | None = None
-        hopeless: set[str] = set()  # asking these again would end alike
-        made = 0
+        """Ask one after the other until one answers, or until the plan, the time or the hope is at its end."""
+        walk = _Walk(self._bounds.deadline, now_s)
+        ways = self._ways[route.name]
         for name, repeat in chosen.attempts():
-            if made == chosen.max_attempts or len(hopeless) == len(chosen.upstreams):
+            if walk.made == chosen.max_attempts or len(walk.hopeless) == len(chosen.upstreams):
                 break
-            if name in hopeless:
+            if name in walk.hopeless:
                 continue
-            endpoint = self.endpoints[name]
-            bound = tightest(endpoint.attempt, self._route_bounds[route.name][call.stream])
-            if deadline_at_s is None:
-                deadline_at_s = now_s + chosen.max_attempts * bound.seconds
+            way = ways[name]
+            endpoint = way.endpoint
+            bound = way.stream_bound if call.stream else way.plain_bound
+            deadline_at_s = walk.deadline_for(chosen.max_attempts, bound)
             if repeat and not await self._may_repeat(endpoint, repeat, deadline_at_s):
-                hopeless.add(name)
+                walk.hopeless.add(name)
                 continue
-            now_s = self._bounds.clock()
+            now_s = self._bounds.clock() if walk.made else now_s
             if now_s >= deadline_at_s:
                 break
-            if deadline is not None and deadline_at_s - now_s < bound.seconds:
-                bound = Bound(deadline.seconds, deadline.setting)
-            attempt_deadline_s = min(now_s + bound.seconds, deadline_at_s)
+            if now_s + bound.seconds > deadline_at_s:
+                bound = Bound(deadline_at_s - now_s, walk.setting)
             try:
-                endpoint.check_room()
-                permit = endpoint.health.acquire(now_s, attempt_deadline_s)
+                permit = endpoint.enter(now_s, now_s + bound.seconds)
                 if permit is None:
-                    hopeless.add(name)
+                    walk.hopeless.add(name)
                     continue
-                made += 1
+                walk.made += 1
                 if not repeat:
                     endpoint.health.budget.deposit(now_s)
-                model = self._model_for(endpoint, call, route)
-                attempt = Attempt(self._bounds, call, arrival, endpoint, model, bound, permit, attempt_deadline_s)
+                attempt = Attempt(self._bounds, call, arrival, endpoint, way.model or call.model, bound, permit)
                 answer = await attempt.run(sketch)
             except UpstreamError as exc:
-                if not may_move_on(exc):
-                    raise
-                if failure is None or not isinstance(exc, UpstreamBusy):
-                    failure = exc
-                if outcome_of(exc, stream=call.stream) is Outcome.NEUTRAL:
-                    hopeless.add(name)
+                walk.fail(name, exc, stream=call.stream)
                 continue
             if name != chosen.upstreams[0]:
                 self._bounds.events.fell_back(route.name, name)
-            if self._names:
-                answer.headers += (self._names[name], (b"x-nexus-attempts", b"%d" % made))
+            if self._tell_routing:
+                answer.headers += (way.told_name, (b"x-nexus-attempts", b"%d" % walk.made))
             return answer
-        if failure is None:
+        if walk.failure is None:
             raise self._nobody(route, min(self._fleet[name].wait_s(now_s) for name in chosen.upstreams), now_s)
-        raise failure
+        raise walk.failure
 
     async def _may_repeat(self, endpoint: Endpoint, repeat: int, deadline_at_s: float) -> bool:
         """Whether the same upstream may be asked again; if so, after a wait."""
@@ -154,13 +145,66 @@ class Executor:
         wait_s = wait_s if wait_s < math.inf else UNKNOWN_WAIT_S
         return CircuitOpen("No upstream for this model can be asked just now.", retry_after_s=wait_s)
 
-    def _model_for(self, endpoint: Endpoint, call: Call, route: Route) -> str:
-        """The name to send: the configured one, else for a stand-in from a list its own, else the caller's."""
-        configured = endpoint.upstream.traits.model
-        if configured is not None:
-            return configured
-        is_target = any(target.upstream == endpoint.name for target in route.targets)
-        return call.model if is_target else endpoint.name
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How one route asks one upstream, worked out at start-up. `model`: the name to send; None: the caller's."""
+
+    endpoint: Endpoint
+    model: str | None
+    plain_bound: Bound
+    stream_bound: Bound
+    told_name: tuple[bytes, bytes]
+
+
+def _ways_of(route: Route, endpoints: Mapping[str, Endpoint]) -> dict[str, Way]:
+    """A stand-in from a list is sent its own name; a target of the route the caller's, if none is configured."""
+    plain, stream = _bounds_of(route)
+    targets = {target.upstream for target in route.targets}
+    ways = {}
+    for name, endpoint in endpoints.items():
+        model = endpoint.upstream.traits.model
+        if model is None and name not in targets:
+            model = name
+        ways[name] = Way(
+            endpoint,
+            model,
+            tightest(endpoint.attempt, plain),
+            tightest(endpoint.attempt, stream),
+            (b"x-nexus-upstream", name.encode("ascii")),
+        )
+    return ways
+
+
+class _Walk:
+    """How far the attempts of one request have come. `hopeless`: asking these again would end alike."""
+
+    __slots__ = ("_began_s", "_deadline", "_deadline_at_s", "failure", "hopeless", "made", "setting")
+
+    def __init__(self, deadline: Bound | None, began_s: float) -> None:
+        self._deadline = deadline
+        self._began_s = began_s
+        self._deadline_at_s = 0.0
+        self.setting = ""
+        self.hopeless: set[str] = set()
+        self.failure: UpstreamError | None = None
+        self.made = 0
+
+    def deadline_for(self, max_attempts: int, bound: Bound) -> float:
+        """The instant by which all is over: as configured, or so many times the first attempt's bound."""
+        if not self._deadline_at_s:
+            whole = self._deadline or Bound(max_attempts * bound.seconds, bound.setting)
+            self._deadline_at_s, self.setting = self._began_s + whole.seconds, whole.setting
+        return self._deadline_at_s
+
+    def fail(self, name: str, failure: UpstreamError, *, stream: bool) -> None:
+        """Take in how an attempt ended. Raises the failure if no other attempt can end better."""
+        if not may_move_on(failure):
+            raise failure
+        if self.failure is None or not isinstance(failure, UpstreamBusy):
+            self.failure = failure
+        if outcome_of(failure, stream=stream) is Outcome.NEUTRAL:
+            self.hopeless.add(name)
 
 
 def _bounds_of(route: Route) -> tuple[Bound | None, Bound | None]:

@@ -81,6 +81,7 @@ class Shadow:
             self._events.shadow_dropped("bytes")
             return None
         self._kept_bytes += len(call.body)
+        arrival.record.shadow = self._endpoint.name
         return Mirror(self, call, arrival)
 
     def send(self, mirror: Mirror) -> None:
@@ -122,8 +123,7 @@ class Shadow:
         record = CallRecord(original.request_id, call.operation, time.time(), now_s)
         arrival = Arrival(call.operation, mirror.arrival.headers, mirror.arrival.fields, no_body, record)
         model = endpoint.upstream.traits.model or endpoint.name
-        deadline_s = now_s + endpoint.attempt.seconds
-        attempt = Attempt(bounds, call, arrival, endpoint, model, endpoint.attempt, permit, deadline_s)
+        attempt = Attempt(bounds, call, arrival, endpoint, model, endpoint.attempt, permit)
         sketch = Sketch()
         with suppress(UpstreamError):  # the attempt's record says how it ended, and that is compared
             answer = await attempt.run(sketch)
