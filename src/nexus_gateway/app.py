@@ -14,13 +14,15 @@ from os import environ as process_environ
 from typing import Final
 
 from nexus_gateway import __version__
-from nexus_gateway.config.runtime import TIMEOUT_SETTINGS, Runtime, Timeouts, UpstreamSpec
+from nexus_gateway.config.runtime import TIMEOUT_SETTINGS, Runtime, Timeouts, TokenSpec, UpstreamSpec
 from nexus_gateway.config.settings import ConfigurationProblems, load
-from nexus_gateway.core.credentials import KeyRing, key_id_of
+from nexus_gateway.core.access import CallerPolicy
+from nexus_gateway.core.credentials import KeyRing
 from nexus_gateway.core.health import Fleet
-from nexus_gateway.core.model import Principal
+from nexus_gateway.core.jwt import OneKey
 from nexus_gateway.core.routing import compile_routes
 from nexus_gateway.core.tokens import Estimator
+from nexus_gateway.core.verified import VerifiedTokens
 from nexus_gateway.edge.admin import add_admin
 from nexus_gateway.edge.asgi import DataPlane
 from nexus_gateway.edge.docs import add_docs
@@ -32,7 +34,7 @@ from nexus_gateway.observe.log import RequestLog
 from nexus_gateway.observe.logging import configure, release
 from nexus_gateway.observe.metrics import Metrics
 from nexus_gateway.pipeline.admit import Admission
-from nexus_gateway.pipeline.authenticate import Authenticator
+from nexus_gateway.pipeline.authenticate import Authenticator, TokenCheck
 from nexus_gateway.pipeline.bounds import Bounds
 from nexus_gateway.pipeline.checks import HealthChecks
 from nexus_gateway.pipeline.endpoint import Bound, Endpoint
@@ -42,6 +44,7 @@ from nexus_gateway.pipeline.route import Routes
 from nexus_gateway.pipeline.shadow import Shadow
 from nexus_gateway.pipeline.tasks import Tasks
 from nexus_gateway.stores.base import LimitStore
+from nexus_gateway.stores.jwks import PublishedKeys
 from nexus_gateway.stores.memory import MemoryLimitStore
 from nexus_gateway.upstreams.base import Upstream
 from nexus_gateway.upstreams.http import HttpUpstream
@@ -131,17 +134,29 @@ async def open_pipeline(runtime: Runtime, metrics: Metrics, tasks: Tasks, stack:
     estimator = Estimator(runtime.bytes_per_token, runtime.default_output_tokens)
     store = await open_store(runtime, metrics, tasks, stack)
     return Pipeline(
-        Authenticator(_key_ring(runtime)),
+        open_authenticator(runtime, tasks),
         Admission(store, estimator, time.monotonic),
         Routes(table),
         Executor(endpoints, fleet, table, bounds, random.random, shadow=shadow, tell_routing=runtime.routing_headers),
     )
 
 
-def _key_ring(runtime: Runtime) -> KeyRing:
-    return KeyRing(
-        {digest: Principal(key_id_of(digest), runtime.requests_per_minute) for digest in runtime.api_key_digests}
-    )
+def open_authenticator(runtime: Runtime, tasks: Tasks) -> Authenticator:
+    usual = CallerPolicy(runtime.requests_per_minute)
+    keys = KeyRing({digest: runtime.key_policies.get(digest, usual) for digest in runtime.api_key_digests})
+    tokens = None if runtime.tokens is None else _open_token_check(runtime, runtime.tokens, usual, tasks)
+    return Authenticator(keys, tokens, runtime.trusted_proxies, time.monotonic, time.time)
+
+
+def _open_token_check(runtime: Runtime, spec: TokenSpec, usual: CallerPolicy, tasks: Tasks) -> TokenCheck:
+    verified = VerifiedTokens()
+    policies = runtime.token_policies
+    usual = policies.get("*", usual)
+    if spec.key is not None:
+        return TokenCheck(OneKey(spec.key), spec.rules, policies, usual, verified)
+    published = PublishedKeys(spec.jwks_url or "", spec.algorithms, verified.clear)
+    tasks.spawn(published.watch(), name="jwks")
+    return TokenCheck(published, spec.rules, policies, usual, verified, published.look_again)
 
 
 async def open_store(runtime: Runtime, metrics: Metrics, tasks: Tasks, stack: AsyncExitStack) -> LimitStore:

@@ -6,7 +6,11 @@ from typing import Final
 from nexus_gateway.config.schema import variable
 
 TWO_UPSTREAMS: Final = {"GATEWAY_UPSTREAMS": "east=http://localhost:8001;west=http://localhost:8002"}
-PUBLIC_KEY: Final = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQ\n-----END PUBLIC KEY-----"
+PUBLIC_KEY: Final = """\
+-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE+evkZBR8wQLZIyTQmdknwaUOQtV6
+CKEW/+wKKYGdjGVwuvfRKIiQKmoMHWet0QMSPIWatpv46UMck4STDUt+7g==
+-----END PUBLIC KEY-----"""
 LONG_SECRET: Final = "a-secret-of-more-than-thirty-two-bytes"
 
 GOOD: Final[dict[str, dict[str, str]]] = {
@@ -39,9 +43,15 @@ GOOD: Final[dict[str, dict[str, str]]] = {
     "redis_url": {"GATEWAY_REDIS_URL": "redis://:password@localhost:6379/0"},
     "jwt_secret": {"GATEWAY_JWT_SECRET": LONG_SECRET},
     "jwt_public_key": {"GATEWAY_JWT_PUBLIC_KEY": PUBLIC_KEY},
+    "jwt_jwks_url": {
+        "GATEWAY_JWT_JWKS_URL": "https://issuer.example/.well-known/jwks.json",
+        "GATEWAY_JWT_ISSUER": "https://issuer.example",
+        "GATEWAY_JWT_AUDIENCE": "gateway",
+    },
     "jwt_algorithms": {"GATEWAY_JWT_SECRET": LONG_SECRET, "GATEWAY_JWT_ALGORITHMS": "HS256,hs512"},
     "jwt_issuer": {"GATEWAY_JWT_SECRET": LONG_SECRET, "GATEWAY_JWT_ISSUER": "https://issuer.example"},
     "jwt_audience": {"GATEWAY_JWT_SECRET": LONG_SECRET, "GATEWAY_JWT_AUDIENCE": "gateway"},
+    "trusted_proxies": {"GATEWAY_TRUSTED_PROXIES": "10.0.0.0/8, 2001:db8::/32,192.0.2.1"},
     "request_timeout_seconds": {"GATEWAY_REQUEST_TIMEOUT_SECONDS": "2.5"},
     "deadline_seconds": {"GATEWAY_DEADLINE_SECONDS": "25"},
     "stream_idle_timeout_seconds": {"GATEWAY_STREAM_IDLE_TIMEOUT_SECONDS": "0.25"},
@@ -94,17 +104,34 @@ BAD: Final[dict[str, tuple[str, ...]]] = {
     "routing_headers": _NOT_SWITCHES,
     "health_check_seconds": _NOT_TIMES,
     "api_keys": ("", " , ", "a,a", "a b", "ключ", "sha256:12", "a\x00", "\udcff", f"sha256:{'g' * 64}"),
-    "api_key_policies": ("", *_NOT_JSON, '{"unlisted": {}}', '{"dev-key": 5}', '{"dev-key": {"colour": 1}}'),
+    "api_key_policies": (
+        "",
+        *_NOT_JSON,
+        '{"unlisted": {}}',
+        '{"jwt:me": {}}',
+        '{"dev-key": 5}',
+        '{"dev-key": {"colour": 1}}',
+    ),
     "rate_limit_per_minute": (*_NOT_COUNTS, "limitless"),
     "default_output_tokens": _NOT_COUNTS,
     "bytes_per_token": ("0", "-1", "nan", "inf", "three"),
     "redis_failure_mode": ("shut", "localised"),
     "redis_url": ("localhost:6379", "http://localhost", "redis://", "\udcff"),
-    "jwt_secret": ("\udcff",),
+    "jwt_secret": ("\udcff", PUBLIC_KEY, '{"kty": "oct", "k": "AA"}'),
     "jwt_public_key": ("not-a-key", "-----BEGIN PRIVATE KEY-----\nabc\n-----END PRIVATE KEY-----", "\udcff"),
+    "jwt_jwks_url": (
+        "https://issuer.example/jwks",
+        "http://issuer.example",
+        "ftp://localhost",
+        "https://user:pass@host",
+        "https://[",
+        "https://host:port",
+        *_BROKEN_TEXT,
+    ),
     "jwt_algorithms": ("none", "HS257", "HS256", ","),
     "jwt_issuer": ("https://issuer.example", *_BROKEN_TEXT),
     "jwt_audience": ("gateway", *_BROKEN_TEXT),
+    "trusted_proxies": (",", "*", "10.0.0.1/8", "10.0.0.0/33", "proxy.example", *_BROKEN_TEXT),
     "request_timeout_seconds": _NOT_TIMES,
     "deadline_seconds": _NOT_TIMES,
     "stream_idle_timeout_seconds": _NOT_TIMES,

@@ -1,12 +1,15 @@
 """Keys are known by their digests alone, and what lets nobody in, or the wrong ones, is refused."""
 
 import hashlib
+import json
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nexus_gateway.config.settings import ConfigurationProblems, load
+from nexus_gateway.core.access import CallerPolicy, ModelList
 
 from .samples import GOOD, LONG_SECRET, PUBLIC_KEY
 
@@ -68,6 +71,13 @@ def test_an_empty_list_is_refused_while_tokens_let_nobody_in() -> None:
         ('{"one": {"rate_limit_per_minute": 0}}', "[1].rate_limit_per_minute"),
         ('{"one": {"allowed_models": 5}}', "[1].allowed_models"),
         ('{"one": {"allowed_model": ["a"]}}', "Did you mean allowed_models?"),
+        ('{"one": {"allowed_models": []}}', "no model may be used"),
+        ('{"one": {"max_concurrency": 0}}', "[1].max_concurrency"),
+        ('{"one": {"tokens_per_minute": -1}}', "[1].tokens_per_minute"),
+        ('{"one": {"expires_at": "tomorrow"}}', "is not an instant"),
+        ('{"one": {"expires_at": "2027-01-31"}}', "tells no time zone"),
+        ('{"one": {"disabled": "perhaps"}}', "[1].disabled"),
+        (f'{{"one": {{}}, "sha256:{hashlib.sha256(b"one").hexdigest()}": {{}}}}', "[2]: This key has rule 1 already"),
     ],
 )
 def test_a_rule_for_nobody_or_without_sense_is_refused(rules: str, why: str) -> None:
@@ -82,10 +92,38 @@ def test_rules_may_name_digests_and_tokens() -> None:
     assert load({"GATEWAY_API_KEYS": "one", "GATEWAY_API_KEY_POLICIES": rules, **GOOD["jwt_secret"]}, later={})
 
 
+def test_rules_become_what_holds_for_each_caller() -> None:
+    digest = hashlib.sha256(b"one").digest()
+    rules = {
+        f"sha256:{digest.hex()}": {
+            "name": "search",
+            "allowed_models": ["chat", "small-*"],
+            "rate_limit_per_minute": "unlimited",
+            "tokens_per_minute": 5000,
+            "max_concurrency": "4",
+            "clamp": True,
+            "expires_at": "2027-01-31T01:00:00+01:00",
+        },
+        "jwt:alice": {"disabled": True},
+        "jwt:*": {"rate_limit_per_minute": 7},
+    }
+    environ = {"GATEWAY_API_KEYS": "one", "GATEWAY_API_KEY_POLICIES": json.dumps(rules), **GOOD["jwt_secret"]}
+    runtime = load({**environ, "GATEWAY_RATE_LIMIT_PER_MINUTE": "9"}, later={}).runtime
+    expires_at = datetime(2027, 1, 31, tzinfo=UTC).timestamp()
+    models = ModelList(["chat", "small-*"])
+    assert runtime.key_policies == {digest: CallerPolicy(None, 5000, 4, True, "search", models, expires_at)}
+    assert runtime.token_policies == {"alice": CallerPolicy(9, disabled=True), "*": CallerPolicy(7)}
+
+
 @pytest.mark.parametrize(
     ("environ", "place"),
     [
         (PAIR, "GATEWAY_JWT_PUBLIC_KEY"),
+        ({**GOOD["jwt_jwks_url"], "GATEWAY_JWT_SECRET": LONG_SECRET}, "GATEWAY_JWT_JWKS_URL"),
+        ({**GOOD["jwt_jwks_url"], "GATEWAY_JWT_ISSUER": ""}, "GATEWAY_JWT_JWKS_URL"),
+        ({**GOOD["jwt_jwks_url"], "GATEWAY_JWT_AUDIENCE": ""}, "GATEWAY_JWT_JWKS_URL"),
+        ({**GOOD["jwt_jwks_url"], "GATEWAY_JWT_ALGORITHMS": "HS256"}, "GATEWAY_JWT_ALGORITHMS"),
+        ({"GATEWAY_JWT_PUBLIC_KEY": PUBLIC_KEY, "GATEWAY_JWT_ALGORITHMS": "RS256"}, "GATEWAY_JWT_PUBLIC_KEY"),
         ({"GATEWAY_JWT_SECRET": LONG_SECRET, "GATEWAY_JWT_ALGORITHMS": "HS256,RS256"}, "GATEWAY_JWT_ALGORITHMS"),
         ({"GATEWAY_JWT_PUBLIC_KEY": PUBLIC_KEY, "GATEWAY_JWT_ALGORITHMS": "HS256"}, "GATEWAY_JWT_ALGORITHMS"),
         ({"GATEWAY_JWT_ISSUER": "me"}, "GATEWAY_JWT_ISSUER"),
@@ -96,10 +134,18 @@ def test_settings_of_tokens_that_do_not_fit_together_are_refused(environ: dict[s
     assert problem.startswith(f"{place}: ")
 
 
-def test_a_public_key_may_have_its_newlines_written_out() -> None:
-    assert load(
-        {"GATEWAY_JWT_PUBLIC_KEY": PUBLIC_KEY.replace("\n", "\\n"), "GATEWAY_JWT_ALGORITHMS": "ES256"}, later={}
-    )
+@pytest.mark.parametrize("line_end", ["\n", "\\n", "\r\n", "\\r\\n"])
+def test_a_public_key_may_have_its_newlines_written_out(line_end: str) -> None:
+    tokens = load({"GATEWAY_JWT_PUBLIC_KEY": PUBLIC_KEY.replace("\n", line_end)}, later={}).runtime.tokens
+    assert tokens is not None
+    assert tokens.algorithms == {"ES256"}
+
+
+def test_a_secret_is_for_hs256_unless_told_otherwise() -> None:
+    usual, wider = (load(GOOD[name], later={}).runtime.tokens for name in ("jwt_secret", "jwt_algorithms"))
+    assert usual is not None
+    assert wider is not None
+    assert (sorted(usual.algorithms), sorted(wider.algorithms)) == (["HS256"], ["HS256", "HS512"])
 
 
 def test_a_short_secret_works_with_one_warning() -> None:

@@ -1,24 +1,27 @@
-"""Reads who may call: keys, rules per key, and what tokens must look like.
+"""Reads who may call: keys, and rules per key and per token.
 
-For:      digests instead of keys, and settings of tokens that fit together.
+For:      digests instead of keys, and rules that are for somebody.
 Touches:  nothing. Keys are named by their position, never shown.
 """
 
 import hashlib
 import re
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final
 
+from nexus_gateway.core.access import CallerPolicy, ModelList
+
 from .members import Members
-from .problems import Report, at
-from .schema import DEV_KEY, Settings, variable
-from .values import BadValue, either, visible, whole, words
+from .problems import Report, at, shown
+from .schema import DEV_KEY, variable
+from .values import BadValue, either, switch, text, visible, whole, words
 
 _DIGEST_PREFIX: Final = "sha256:"
 _DIGEST: Final = re.compile(r"[0-9a-fA-F]{64}")
-_TOKEN_SUBJECT: Final = re.compile(r"jwt:.+", re.DOTALL)
-_PEM: Final = re.compile(r"-----BEGIN (RSA )?PUBLIC KEY-----.+-----END (RSA )?PUBLIC KEY-----", re.DOTALL)
-_MIN_SECRET_BYTES: Final = 32  # RFC 7518, 3.2: as long as the hash of HS256
+_TOKEN_SUBJECT: Final = re.compile(r"jwt:(.+)", re.DOTALL)
+_LIMIT: Final = either("unlimited", whole("Give 1 or more, or unlimited.", least=1, most=10**9))
 
 DEV_KEY_DIGEST: Final = hashlib.sha256(DEV_KEY.encode()).digest()
 
@@ -64,54 +67,84 @@ def compile_key(key: str | None, place: str, report: Report) -> bytes | None:
         return None
 
 
-def check_key_policies(
-    given: Mapping[str, object], place: str, digests: Collection[bytes] | None, tokens: bool, report: Report
-) -> None:
-    """`digests` are the accepted keys; None when they are not known because their list is refused."""
+@dataclass(frozen=True, slots=True)
+class CallerPolicies:
+    """Rules by the digest of a key, and by the subject of a token; `*` stands for every other subject."""
+
+    keys: dict[bytes, CallerPolicy] = field(default_factory=dict)
+    subjects: dict[str, CallerPolicy] = field(default_factory=dict)
+
+
+def compile_caller_policies(
+    given: Mapping[str, object],
+    place: str,
+    digests: Collection[bytes] | None,
+    tokens: bool,
+    requests_per_minute: int | None,
+    report: Report,
+) -> CallerPolicies:
+    """`digests` are the accepted keys; None when they are not known because their list is refused.
+
+    `requests_per_minute` is what holds where a rule says nothing of it.
+    """
+    policies = CallerPolicies()
+    first: dict[bytes, int] = {}
     for position, (key, rules) in enumerate(given.items(), start=1):
         where = at(place, position)
-        if _TOKEN_SUBJECT.fullmatch(key):
+        policy = _policy(rules, where, requests_per_minute, report)
+        subject = _TOKEN_SUBJECT.fullmatch(key)
+        if subject is not None:
             if not tokens:
                 report.refuse(where, "This rule is for tokens, which nobody may use.", f"Set {variable('jwt_secret')}.")
-        else:
-            digest = compile_key(key, where, report)
-            if digest is not None and digests is not None and digest not in digests:
-                report.refuse(where, "This rule is for a key that is in no list.", f"Add it to {variable('api_keys')}.")
-        if not isinstance(rules, dict):
-            report.refuse(where, "This is not an object.", 'Write {"allowed_models": […], "rate_limit_per_minute": …}.')
+            policies.subjects[subject[1]] = policy
             continue
-        members = Members(rules, where, report)
-        members.take("allowed_models", words)
-        members.take("rate_limit_per_minute", either("unlimited", whole("Give 1 or more.", least=1, most=10**9)))
-        members.finish()
+        digest = compile_key(key, where, report)
+        if digest is None:
+            continue
+        if digests is not None and digest not in digests:
+            report.refuse(where, "This rule is for a key that is in no list.", f"Add it to {variable('api_keys')}.")
+        if digest in first:
+            report.refuse(where, f"This key has rule {first[digest]} already.", "Keep one of them.")
+        first.setdefault(digest, position)
+        policies.keys[digest] = policy
+    return policies
 
 
-def check_tokens(settings: Settings, places: Mapping[str, str], report: Report) -> None:
-    """Refuse settings of tokens that do not fit together. `places` holds those that were given."""
-    secret, public_key = settings.jwt_secret, settings.jwt_public_key
-    if secret is None and public_key is None:
-        for name in ("jwt_algorithms", "jwt_issuer", "jwt_audience"):
-            if name in places and not {"jwt_secret", "jwt_public_key"} & report.broken:
-                remedy = f"Set {variable('jwt_secret')} or {variable('jwt_public_key')} too."
-                report.refuse(places[name], "Alone it lets nobody in.", remedy)
-        return
-    if secret is not None and public_key is not None:
-        report.refuse(places["jwt_public_key"], "There is a secret for tokens too.", "Keep one of them.")
-    elif secret is not None:
-        _check_algorithms(settings, places, report, symmetric=True)
-        if len(secret.get_secret_value().encode()) < _MIN_SECRET_BYTES:
-            what = f"The secret is shorter than {_MIN_SECRET_BYTES} bytes, so that it can be guessed."
-            report.warn(places["jwt_secret"], what, "Use a random one.")
-    elif public_key is not None:
-        _check_algorithms(settings, places, report, symmetric=False)
-        if not _PEM.search(public_key.get_secret_value()):
-            what = "This is not a public key in PEM."
-            report.refuse(places["jwt_public_key"], what, "Give text from -----BEGIN PUBLIC KEY----- on.")
+def _policy(rules: object, where: str, requests_per_minute: int | None, report: Report) -> CallerPolicy:
+    if not isinstance(rules, dict):
+        report.refuse(where, "This is not an object.", 'Write {"allowed_models": […], "rate_limit_per_minute": …}.')
+        return CallerPolicy(requests_per_minute)
+    members = Members(rules, where, report)
+    models = members.take("allowed_models", _models)
+    rate = members.take("rate_limit_per_minute", _LIMIT)
+    policy = CallerPolicy(
+        requests_per_minute=rate if "rate_limit_per_minute" in rules else requests_per_minute,
+        tokens_per_minute=members.take("tokens_per_minute", _LIMIT),
+        max_concurrency=members.take("max_concurrency", _LIMIT),
+        clamps_output=members.take("clamp", switch) or False,
+        name=members.take("name", text),
+        allowed_models=None if models is None else ModelList(models),
+        expires_at=members.take("expires_at", instant),
+        disabled=members.take("disabled", switch) or False,
+    )
+    members.finish()
+    return policy
 
 
-def _check_algorithms(settings: Settings, places: Mapping[str, str], report: Report, *, symmetric: bool) -> None:
-    for name in settings.jwt_algorithms or ():
-        if name.startswith("HS") is not symmetric:
-            fits = "HS256, HS384, HS512" if symmetric else "RS…, PS…, ES… or EdDSA"
-            what = f"{name} does not go with a {'secret' if symmetric else 'public key'}."
-            report.refuse(places["jwt_algorithms"], what, f"Use {fits}.")
+def _models(value: object) -> tuple[str, ...]:
+    found = words(value)
+    if not found:
+        raise BadValue("The list is empty, so that no model may be used.", "Leave it out for all, or disable the key.")
+    return found
+
+
+def instant(value: object) -> float:
+    """Unix time in seconds, from an RFC 3339 instant with its offset."""
+    word = text(value)
+    try:
+        found = datetime.fromisoformat(word)
+    except ValueError:
+        raise BadValue(f"{shown(word)} is not an instant.", "Write it as 2027-01-31T23:59:59Z.") from None
+    if found.tzinfo is None:
+        raise BadValue(f"{shown(word)} tells no time zone.", "Write it as 2027-01-31T23:59:59Z.")
+    return found.timestamp()

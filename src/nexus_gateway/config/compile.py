@@ -5,15 +5,17 @@ Touches:  the environment it is given, for the keys of upstreams.
 """
 
 from collections.abc import Collection, Mapping
+from ipaddress import ip_network
 from types import MappingProxyType
 
 from pydantic import SecretStr
 
-from .callers import DEV_KEY_DIGEST, check_key_policies, check_tokens, compile_key, compile_keys
+from .callers import DEV_KEY_DIGEST, CallerPolicies, compile_caller_policies, compile_key, compile_keys
 from .problems import Report, did_you_mean, shown
 from .routes import compile_fallbacks, compile_policies
 from .runtime import BreakerSpec, Runtime, ShadowSpec, Timeouts
 from .schema import Settings, variable
+from .tokens import compile_tokens
 from .upstreams import Upstreams, compile_upstreams
 
 
@@ -26,13 +28,17 @@ def compile_settings(
     """
     compiler = _Compiler(settings, places, report)
     upstreams = compile_upstreams(settings.upstreams, compiler.place("upstreams"), environ, report)
-    digests = compiler.keys()
+    digests, callers = compiler.callers()
     policies = compile_policies(settings.route_policies, compiler.place("route_policies"), upstreams.declared, report)
     runtime = Runtime(
         upstreams=upstreams.specs,
         default_upstream=compiler.upstream("default_upstream", settings.default_upstream, upstreams.declared),
         api_key_digests=digests,
         requests_per_minute=settings.rate_limit_per_minute,
+        key_policies=MappingProxyType(callers.keys),
+        tokens=compile_tokens(settings, places, report),
+        token_policies=MappingProxyType(callers.subjects),
+        trusted_proxies=tuple(ip_network(network) for network in settings.trusted_proxies or ()),
         timeouts=_timeouts(settings),
         max_body_bytes=settings.max_body_bytes,
         max_answer_bytes=settings.max_answer_bytes,
@@ -65,20 +71,21 @@ class _Compiler:
     def place(self, name: str) -> str:
         return self._places.get(name, variable(name))
 
-    def keys(self) -> tuple[bytes, ...]:
-        """The digests of API keys, after tokens and rules per key were checked too."""
+    def callers(self) -> tuple[tuple[bytes, ...], CallerPolicies]:
+        """The digests of API keys, and the rules per key and per token."""
         settings, report = self._settings, self._report
         tokens = any(name.startswith("jwt_") for name in (*self._places, *report.broken))
         keys = None if settings.api_keys is None else [key.get_secret_value() for key in settings.api_keys]
         digests = compile_keys(keys, self.place("api_keys"), tokens, report)
-        check_tokens(settings, self._places, report)
         known = None if "api_keys" in report.broken else digests
-        check_key_policies(settings.api_key_policies, self.place("api_key_policies"), known, tokens, report)
+        place = self.place("api_key_policies")
+        usual = settings.rate_limit_per_minute
+        policies = compile_caller_policies(settings.api_key_policies, place, known, tokens, usual, report)
         if settings.redis_url is not None and not _is_redis(settings.redis_url):
             report.refuse(
                 self.place("redis_url"), "This is not the URL of a Redis.", "Write redis://host:6379/0 or rediss://…"
             )
-        return digests
+        return digests, policies
 
     def upstream(self, name: str, value: str | None, known: Collection[str]) -> str | None:
         """A setting that names an upstream."""

@@ -9,12 +9,6 @@ from typing import Final
 
 SETTINGS: Final[Mapping[str, Collection[object]]] = MappingProxyType(
     {  # setting: the values that mean "off", which may be given already; the first one holds until the row goes
-        "api_key_policies": ({},),
-        "jwt_secret": (),
-        "jwt_public_key": (),
-        "jwt_algorithms": (),
-        "jwt_issuer": (),
-        "jwt_audience": (),
         "pii_masking_enabled": (False,),
         "pii_hash_salt": (),
         "audit_logging_enabled": (False,),

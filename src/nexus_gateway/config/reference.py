@@ -90,6 +90,35 @@ printf %s "$KEY" | sha256sum
 ```
 """
 
+_KEY_POLICIES: Final = """\
+## Key policies
+
+JSON, or a mapping in the file: who is meant, and what holds for them. [Identity](identity.md) tells more.
+
+```json
+{
+  "one-of-the-keys": {"name": "search", "allowed_models": ["chat", "small-*"], "rate_limit_per_minute": 600},
+  "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08": {"expires_at": "2027-01-31T00:00:00Z"},
+  "jwt:alice": {"rate_limit_per_minute": "unlimited"},
+  "jwt:*": {"tokens_per_minute": 20000, "max_concurrency": 4}
+}
+```
+
+A name is a key, the digest of one, `jwt:` and the `sub` of a token, or `jwt:*` for every token without rules of its
+own. A key must be in `GATEWAY_API_KEYS`.
+
+| member | default | meaning |
+|---|---|---|
+| `allowed_models` | all | names that the caller may send as `model`; `*` stands for any text |
+| `rate_limit_per_minute` | `GATEWAY_RATE_LIMIT_PER_MINUTE` | requests in any 60 seconds, or `unlimited` |
+| `tokens_per_minute` | `unlimited` | tokens in any 60 seconds |
+| `max_concurrency` | `unlimited` | requests at the same time |
+| `clamp` | `false` | lower the output allowance to what is left instead of refusing |
+| `name` | none | what you call the caller |
+| `expires_at` | never | an instant with its time zone |
+| `disabled` | `false` | refuse the credential as if it were unknown |
+"""
+
 _POLICIES: Final = """\
 ## Route policies
 
@@ -131,6 +160,7 @@ def page() -> str:
             options=_options(),
         ),
         _FILE.format(secrets=_wrapped(variable(name) for name in NAMES if name in SECRETS)),
+        _KEY_POLICIES,
         _POLICIES.format(status="*Not supported yet.* " if "route_policies" in SETTINGS else ""),
     ]
     return "\n".join(sections)

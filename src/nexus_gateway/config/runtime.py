@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
+from nexus_gateway.core.access import CallerPolicy
+from nexus_gateway.core.forwarded import Network
+from nexus_gateway.core.jwt import TokenRules, VerifyingKey
 from nexus_gateway.core.policies import RoutePolicy
 
 
@@ -96,6 +99,16 @@ class ShadowSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenSpec:
+    """What tokens are checked with: a key at hand, or the place where keys are published."""
+
+    key: VerifyingKey | None
+    jwks_url: str | None = None
+    algorithms: frozenset[str] = frozenset()
+    rules: TokenRules = field(default_factory=TokenRules)
+
+
+@dataclass(frozen=True, slots=True)
 class Runtime:
     """All the request path knows of the configuration."""
 
@@ -103,6 +116,12 @@ class Runtime:
     default_upstream: str | None
     api_key_digests: tuple[bytes, ...] = field(repr=False)  # SHA-256 of each accepted key
     requests_per_minute: int | None = 60  # None: unlimited
+    key_policies: Mapping[bytes, CallerPolicy] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+    tokens: TokenSpec | None = None
+    token_policies: Mapping[str, CallerPolicy] = field(  # by subject; "*": of all others
+        default_factory=lambda: MappingProxyType({}), repr=False
+    )
+    trusted_proxies: tuple[Network, ...] = ()
     timeouts: Timeouts = Timeouts()
     max_body_bytes: int = 10 << 20
     max_answer_bytes: int = 128 << 20

@@ -5,11 +5,13 @@ Touches:  nothing: `sources` brings the values, so that each problem can name th
 """
 
 from collections.abc import Mapping
+from ipaddress import ip_network
 from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from .problems import shown
 from .values import BadValue, either, json_object, number, one_of, secret, switch, text, visible, whole, words
 
 PREFIX: Final = "GATEWAY_"
@@ -56,6 +58,18 @@ def _secret_words(value: object) -> tuple[str, ...]:
     return tuple(visible(word) for word in words(value))
 
 
+def _networks(value: object) -> tuple[str, ...]:
+    found = []
+    for word in words(value):
+        try:
+            found.append(str(ip_network(word)))
+        except ValueError:
+            raise BadValue(f"{shown(word)} is not a network.", "Write 10.0.0.0/8, or one address.") from None
+    if not found:
+        raise BadValue("No network is named.", "Write 10.0.0.0/8, or leave it out.")
+    return tuple(found)
+
+
 def _algorithms(value: object) -> tuple[str, ...]:
     known = {name.upper(): name for name in ALGORITHMS}
     found = tuple(known[one_of(known, upper=True)(word)] for word in words(value))
@@ -87,6 +101,7 @@ Text = Annotated[str | None, BeforeValidator(text)]
 Secret = Annotated[SecretStr | None, BeforeValidator(secret)]
 Key = Annotated[SecretStr | None, BeforeValidator(visible)]
 Keys = Annotated[tuple[SecretStr, ...] | None, BeforeValidator(_secret_words)]
+Networks = Annotated[tuple[str, ...] | None, BeforeValidator(_networks)]
 Algorithms = Annotated[tuple[str, ...] | None, BeforeValidator(_algorithms)]
 BytesPerToken = Annotated[
     float, BeforeValidator(number("Give bytes above 0, such as 3 or 3.5.", above=0, most=1_000_000))
@@ -165,7 +180,7 @@ class Settings(BaseSettings):
     api_key_policies: JsonObject = _setting(
         {},
         CALLERS,
-        'Rules per key, as JSON: `{"key": {"allowed_models": […]}}`.',
+        'Rules per key, as JSON: `{"key": {"allowed_models": […]}}`. See [Key policies](#key-policies).',
         default_says="none",
         in_repr=False,  # its members are named by keys
     )
@@ -186,11 +201,23 @@ class Settings(BaseSettings):
     jwt_public_key: Secret = _setting(
         None, CALLERS, "Accepts tokens signed by the owner of this PEM key (RS*, PS*, ES*, EdDSA).", default_says="none"
     )
+    jwt_jwks_url: Text = _setting(
+        None,
+        CALLERS,
+        "Accepts tokens signed with a key that is published there; needs an issuer and an audience.",
+        default_says="none",
+    )
     jwt_algorithms: Algorithms = _setting(
         None, CALLERS, "Accepted signatures.", default_says="`HS256` for a secret, what fits the key otherwise"
     )
     jwt_issuer: Text = _setting(None, CALLERS, "The `iss` that a token must bear.", default_says="not checked")
     jwt_audience: Text = _setting(None, CALLERS, "The `aud` that a token must bear.", default_says="not checked")
+    trusted_proxies: Networks = _setting(
+        None,
+        CALLERS,
+        "Proxies whose `X-Forwarded-For` tells the caller's address, as `10.0.0.0/8,2001:db8::/32`.",
+        default_says="none",
+    )
 
     # ---- times
     request_timeout_seconds: Seconds = _setting(

@@ -5,9 +5,10 @@ Touches:  nothing. Keys are random and long, so that SHA-256 needs neither salt 
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from .access import CallerPolicy
 from .errors import Unauthenticated
 from .model import Principal
 
@@ -21,19 +22,31 @@ def key_id_of(digest: bytes) -> str:
 
 
 class KeyRing:
-    """The accepted keys, known by their SHA-256 digests only."""
+    """The accepted keys, known by their SHA-256 digests only.
 
-    __slots__ = ("_principals",)
+    A key that is disabled is in no ring, and one that may expire stands apart: the others are found without a clock.
+    """
 
-    def __init__(self, principals: Mapping[bytes, Principal]) -> None:
-        self._principals = dict(principals)
+    __slots__ = ("_expiring", "_principals")
 
-    def find(self, credential: bytes) -> Principal:
-        """Raises Unauthenticated."""
-        principal = self._principals.get(hashlib.sha256(credential).digest())
-        if principal is None:
-            raise Unauthenticated(INVALID_KEY)
-        return principal
+    def __init__(self, policies: Mapping[bytes, CallerPolicy]) -> None:
+        usable = {digest: policy for digest, policy in policies.items() if not policy.disabled}
+        principals = {digest: policy.principal(key_id_of(digest)) for digest, policy in usable.items()}
+        self._expiring = {
+            digest: (principals.pop(digest), policy.expires_at)
+            for digest, policy in usable.items()
+            if policy.expires_at is not None
+        }
+        self._principals = principals
+
+    def find(self, credential: bytes, wall_clock: Callable[[], float]) -> Principal | None:
+        """None for unknown, disabled and expired keys alike. `wall_clock` gives Unix time in seconds."""
+        digest = hashlib.sha256(credential).digest()
+        principal = self._principals.get(digest)
+        if principal is not None:
+            return principal
+        expiring = self._expiring.get(digest)
+        return expiring[0] if expiring is not None and wall_clock() < expiring[1] else None
 
 
 def read_credential(headers: Sequence[tuple[bytes, bytes]], fields: Mapping[bytes, bytes]) -> bytes:
@@ -53,6 +66,13 @@ def read_credential(headers: Sequence[tuple[bytes, bytes]], fields: Mapping[byte
     if not found or not found[0]:
         raise Unauthenticated(INVALID_KEY)
     return found[0]
+
+
+def is_token(credential: bytes, headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    """Whether a credential that is no key has the looks of a token: a Bearer value with two dots."""
+    if credential.count(b".") != 2:
+        return False
+    return any(name == b"authorization" and _is_bearer(value) for name, value in headers)
 
 
 def _is_bearer(value: bytes) -> bool:

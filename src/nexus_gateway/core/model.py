@@ -41,6 +41,8 @@ class Principal:
     tokens_per_minute: int | None = None
     max_concurrency: int | None = None
     clamps_output: bool = False  # instead of a refusal, the output allowance becomes what is left
+    name: str | None = None  # what the operator calls the caller
+    allowed_models: ModelRule | None = None  # None: all of them
 
     @property
     def is_unlimited(self) -> bool:
@@ -99,6 +101,7 @@ class CallRecord(msgspec.Struct):
     operation: Operation
     received_at: float
     started_at_s: float
+    client: str | None = None  # the caller's address
     key_id: str | None = None
     model: str | None = None  # as the caller named it
     route: str | None = None  # the configured name that it led to: fit for a metric's label

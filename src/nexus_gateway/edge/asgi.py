@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from nexus_gateway.core.errors import GatewayError, MethodNotAllowed, ModelNotFound, UnsupportedEndpoint
-from nexus_gateway.core.model import CallRecord, Operation
+from nexus_gateway.core.model import CallRecord, Operation, Principal
 from nexus_gateway.observe.base import Observer
 from nexus_gateway.pipeline.endpoint import Endpoint
 from nexus_gateway.pipeline.handle import Pipeline
@@ -51,7 +51,7 @@ class DataPlane:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         operation = OPERATIONS.get(scope["path"])
         if operation is not None and scope["method"] == "POST":
-            await self._run_watched(operation, scope["headers"], AsgiWire(receive, send))
+            await self._run_watched(operation, scope["headers"], AsgiWire(receive, send, _peer(scope)))
         else:
             await self._answer_other(scope, send)
 
@@ -67,7 +67,7 @@ class DataPlane:
 
     async def _answer_other(self, scope: Scope, send: Send) -> None:
         try:
-            status, headers, body = self._other(scope)
+            status, headers, body = await self._other(scope)
         except GatewayError as error:
             status, headers, body = render(error)
         headers.append((b"content-length", b"%d" % len(body)))
@@ -75,7 +75,7 @@ class DataPlane:
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    def _other(self, scope: Scope) -> Rendered:
+    async def _other(self, scope: Scope) -> Rendered:
         path = scope["path"]
         if path in OPERATIONS:
             raise MethodNotAllowed(f"{path} answers POST only.", allowed="POST")
@@ -84,12 +84,15 @@ class DataPlane:
             raise UnsupportedEndpoint(f"The gateway does not serve this path. It serves {supported}.")
         if scope["method"] not in ("GET", "HEAD"):
             raise MethodNotAllowed(f"{MODELS} answers GET only.", allowed="GET, HEAD")
-        self._pipeline.authenticator.authenticate(scope["headers"], dict(scope["headers"]))
-        body = msgspec.json.encode(self._models(path.removeprefix(MODELS).removeprefix("/")))
+        headers = scope["headers"]
+        principal = await self._pipeline.authenticator.authenticate(headers, dict(headers), _peer(scope))
+        body = msgspec.json.encode(self._models(path.removeprefix(MODELS).removeprefix("/"), principal))
         return 200, [(b"content-type", b"application/json")], body
 
-    def _models(self, wanted: str) -> dict[str, Any]:
+    def _models(self, wanted: str, principal: Principal) -> dict[str, Any]:
         names = self._pipeline.routes.models
+        if principal.allowed_models is not None:
+            names = tuple(name for name in names if principal.allowed_models.allows(name))
         if not wanted:
             return {"object": "list", "data": [self._model(name) for name in names]}
         if wanted not in names:
@@ -98,3 +101,8 @@ class DataPlane:
 
     def _model(self, name: str) -> dict[str, Any]:
         return {"id": name, "object": "model", "created": self._created, "owned_by": "nexus-gateway"}
+
+
+def _peer(scope: Scope) -> str | None:
+    client = scope.get("client")
+    return client[0] if client else None

@@ -40,6 +40,7 @@ class DirectWire:
         "_start",
         "_transport",
         "_waiter",
+        "client",
         "disconnected",
         "gone",
         "keep_alive",
@@ -56,11 +57,13 @@ class DirectWire:
         default_headers: Headers,
         on_response: Callable[[], None],
         *,
+        client: str | None,
         keep_alive: bool,
         chunked: bool,
         expects_continue: bool,
     ) -> None:
         self.gone = False
+        self.client = client
         self.disconnected = False
         self.response_started = False
         self.response_complete = False

@@ -61,7 +61,7 @@ class Exchange:
     async def run(self) -> None:
         record, wire = self._record, self._wire
         answer: Answer | None = None
-        arrival = Arrival(record.operation, self._headers, self._fields, self._read_body, record)
+        arrival = Arrival(record.operation, self._headers, self._fields, self._read_body, record, client=wire.client)
         self._observer.started()
         try:
             answer = await self._pipeline.handle(arrival)

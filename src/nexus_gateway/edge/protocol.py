@@ -261,6 +261,7 @@ class GatewayProtocol(HttpToolsProtocol):
             lambda wire: data_plane.exchange(operation, headers, wire),
             self.server_state.default_headers,
             self.on_response_complete,
+            client=self.client[0] if self.client is not None else None,
             keep_alive=keep_alive,
             chunked=version == "1.1",
             expects_continue=expects_continue,

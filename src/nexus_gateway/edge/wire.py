@@ -28,9 +28,11 @@ class Wire(Protocol):
     """One request's way to its caller.
 
     A caller who leaves cancels the task of its exchange; `gone` tells that from a shutdown, which cancels too.
+    `client` is the address at the other end of the connection, if it has one.
     """
 
     gone: bool
+    client: str | None
 
     async def read_body(self, limit_bytes: int) -> bytes:
         """The whole body. Raises TooMuch after at most the limit was read, ClientGone if it will not come."""
@@ -56,8 +58,9 @@ class Wire(Protocol):
 class AsgiWire:
     """A Wire over ASGI. `until_gone` is for a watcher: the server itself does not tell who waits elsewhere."""
 
-    def __init__(self, receive: Receive, send: Send) -> None:
+    def __init__(self, receive: Receive, send: Send, client: str | None = None) -> None:
         self.gone = False
+        self.client = client
         self._receive = receive
         self._send = send
         self._body_read = asyncio.Event()

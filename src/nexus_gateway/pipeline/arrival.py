@@ -22,6 +22,7 @@ class Arrival:
     record: CallRecord
     call: Call | None = None  # once the body was understood
     hold: Hold | None = None  # of the caller's limits, until the pipeline settles it
+    client: str | None = None  # the address at the other end of the connection: the caller's, or a proxy's
 
 
 @dataclass(slots=True)

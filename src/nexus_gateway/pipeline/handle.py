@@ -7,7 +7,8 @@ Touches:  nothing itself.
 from collections.abc import Mapping
 
 from nexus_gateway.core.body import parse_call
-from nexus_gateway.core.errors import UnsupportedMediaType
+from nexus_gateway.core.errors import ModelNotAllowed, UnsupportedMediaType
+from nexus_gateway.core.model import Principal
 
 from .admit import Admission
 from .arrival import Answer, Arrival
@@ -34,7 +35,7 @@ class Pipeline:
     async def handle(self, arrival: Arrival) -> Answer:
         """Raises GatewayError kinds. A stream in the answer belongs to the one who called."""
         record = arrival.record
-        principal = self.authenticator.authenticate(arrival.headers, arrival.fields)
+        principal = await self.authenticator.authenticate(arrival.headers, arrival.fields, arrival.client)
         record.key_id = principal.key_id
         self._admission.look(principal, record)
         _require_json(arrival.fields)
@@ -42,6 +43,7 @@ class Pipeline:
         record.request_bytes = len(body)
         call = parse_call(arrival.operation, body)
         record.stream = call.stream
+        _require_model(principal, call.model)
         route = self.routes.find(call.model)
         record.model, record.route = call.model, route.name
         arrival.call, arrival.hold = await self._admission.admit(principal, call, record)
@@ -50,6 +52,12 @@ class Pipeline:
     def finish(self, arrival: Arrival) -> None:
         """Settle what the request held. Called once, however it ended, when nothing more will be sent."""
         self._admission.settle(arrival.hold, arrival.call, arrival.record)
+
+
+def _require_model(principal: Principal, model: str) -> None:
+    """A policy is about the name that the caller uses, whoever answers to it then."""
+    if principal.allowed_models is not None and not principal.allowed_models.allows(model):
+        raise ModelNotAllowed(f"You may not use the model '{model[:128]}'.", param="model")
 
 
 def _require_json(fields: Mapping[bytes, bytes]) -> None:
