@@ -35,8 +35,7 @@ class Basis(Enum):
     NONE = "none"  # the store is away, and the configuration lets nobody in
 
 
-@dataclass(slots=True, eq=False)
-class Hold:
+class Hold(msgspec.Struct, eq=False, gc=False):
     """What an admitted request keeps from others until it is settled. The store settles it once; again does nothing.
 
     It counts as in flight and keeps `tokens`, None where those are not limited. Where nothing but requests is limited
