@@ -149,6 +149,21 @@ async def test_what_follows_the_last_request_of_a_connection_is_not_served() -> 
         assert not app.usual
 
 
+@pytest.mark.parametrize("pieces", [[], [b""], [b"one", b"", b"two"], [b"", b"one", b"two", b""]])
+@pytest.mark.parametrize("last", [b"", b"three"])
+async def test_an_empty_piece_does_not_end_a_stream(pieces: list[bytes], last: bytes) -> None:
+    async def in_pieces(call: Call) -> None:
+        await call.wire.start(200, [])
+        for piece in pieces:
+            await call.wire.write(piece)
+        await call.wire.finish(last)
+
+    async with serving(SmallApp(in_pieces), PATIENT) as served, Caller(served.port) as caller:
+        await caller.send(post(b"1") + get())
+        assert (await caller.receive()).body == b"".join(pieces) + last
+        assert (await caller.receive()).json()["method"] == "GET"
+
+
 # ---- a body that nobody wants
 
 
@@ -251,7 +266,7 @@ async def test_what_is_not_plainly_http_is_refused_in_the_apis_shape(case: str) 
         assert await caller.read_to_end() == b""
         assert not app.usual
         while not app.begun.empty():
-            assert app.begun.get_nowait().ending == "gone", "its body was never whole"
+            assert app.begun.get_nowait().ending == "refused", "its body was never whole"
 
 
 async def test_requests_before_one_that_is_refused_are_answered() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -44,7 +45,11 @@ class Caller:
         if self._receive_buffer is not None:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
         raw.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(raw, ("127.0.0.1", self._port))
+        try:
+            await asyncio.get_running_loop().sock_connect(raw, ("127.0.0.1", self._port))
+        except OSError:
+            raw.close()
+            raise
         limit = self._receive_buffer or 1 << 20
         self._reader, self._writer = await asyncio.open_connection(sock=raw, limit=limit)
         return self
@@ -57,6 +62,16 @@ class Caller:
     async def send(self, data: bytes) -> None:
         self._writer.write(data)
         await self._writer.drain()
+
+    def half_close(self) -> None:
+        """Send nothing more, but read on."""
+        self._writer.write_eof()
+
+    def leave(self, *, reset: bool = False) -> None:
+        if reset:
+            raw = self._writer.get_extra_info("socket")
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._writer.transport.abort()
 
     async def ask(
         self, *, stream: bool = False, body: bytes | None = None, headers: Mapping[str, str] | None = None,
@@ -80,6 +95,9 @@ class Caller:
         else:
             body = await self._reader.readexactly(int(headers["content-length"]))
         return Received(int(start.split(" ")[1]), headers, body)
+
+    async def read(self, most: int) -> bytes:
+        return await self._reader.read(most)
 
     async def read_to_end(self) -> bytes:
         """All bytes until the gateway closes."""

@@ -6,7 +6,9 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
+from nexus_gateway.core.errors import GatewayError
 from nexus_gateway.core.model import Operation
+from nexus_gateway.edge.errors import render
 from nexus_gateway.edge.protocol import SERVING
 from nexus_gateway.edge.wire import Headers, Wire
 
@@ -15,7 +17,8 @@ JSON = (b"content-type", b"application/json")
 
 @dataclass(slots=True)
 class Call:
-    """One request for inference. `ending` says how its task ended: "answered", "gone", or "told to end"."""
+    """One request for inference. `ending` says how its task ended:
+    "answered", "refused", "gone", or "told to end"."""
 
     headers: Headers
     wire: Wire
@@ -86,6 +89,10 @@ class SmallApp:
         try:
             await self.script(call)
             call.ending = "answered"
+        except GatewayError as error:
+            call.ending = "refused"
+            status, _, body = render(error)
+            await call.answer(status, body)
         except asyncio.CancelledError:
             call.ending = "gone" if call.wire.gone else "told to end"
             if not call.wire.gone:

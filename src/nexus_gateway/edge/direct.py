@@ -11,6 +11,8 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 
+from nexus_gateway.core.errors import GatewayError
+
 from .wire import Headers, TooMuch
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -31,6 +33,7 @@ class DirectWire:
         "_chunked",
         "_default_headers",
         "_expects_continue",
+        "_failure",
         "_flow",
         "_head",
         "_is_read",
@@ -79,6 +82,7 @@ class DirectWire:
         self._pieces: list[bytes] = []
         self._size = 0
         self._is_read = False
+        self._failure: GatewayError | None = None
         self._head = b""
         self._waiter: asyncio.Future[None] | None = None
 
@@ -102,6 +106,11 @@ class DirectWire:
         elif self._size > HIGH_WATER_LIMIT:  # the exchange still waits for something else, or for its turn
             self._flow.pause_reading()
 
+    def fail(self, error: GatewayError) -> None:
+        """The body will not be whole: whoever reads it is told why."""
+        self._failure = error
+        self.set()
+
     async def run_asgi(self, _app: object) -> None:
         try:
             await self._start(self)
@@ -116,11 +125,13 @@ class DirectWire:
             self._transport.write(CONTINUE)
         self._is_read = True
         self._flow.resume_reading()
-        while self.more_body and self._size <= limit_bytes:
+        while self.more_body and self._size <= limit_bytes and self._failure is None:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
         if self._size > limit_bytes:
             raise TooMuch
+        if self._failure is not None:
+            raise self._failure
         pieces, self._pieces = self._pieces, []
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
@@ -134,7 +145,7 @@ class DirectWire:
         self._head = self._render(status, (*headers, framing))
 
     async def write(self, piece: bytes) -> None:
-        if self.disconnected:
+        if self.disconnected or not piece:  # an empty chunk is the end
             return
         head, self._head = self._head, b""
         self._transport.write(b"%b%x\r\n%b\r\n" % (head, len(piece), piece) if self._chunked else head + piece)
@@ -145,7 +156,8 @@ class DirectWire:
         if self.disconnected or self.response_complete:
             return
         if self._chunked:
-            self._transport.write(b"%b%x\r\n%b\r\n0\r\n\r\n" % (self._head, len(piece), piece))
+            chunk = b"%x\r\n%b\r\n" % (len(piece), piece) if piece else b""
+            self._transport.write(b"%b%b0\r\n\r\n" % (self._head, chunk))
         else:
             self.keep_alive = False
             self._transport.write(self._head + piece)

@@ -16,20 +16,17 @@ A request for inference whose caller has left has its task cancelled, so that th
 
 import asyncio
 import logging
-import socket
-import struct
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import httptools
 from uvicorn._types import ASGI3Application
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from nexus_gateway.config.runtime import Timeouts
 from nexus_gateway.core.errors import GatewayError, InternalError, RequestTooSlow
 from nexus_gateway.core.model import Operation
 
 from .asgi import OPERATIONS as ROUTES
 from .asgi import DataPlane
+from .connection import Connection, Cycle, Serving
 from .direct import STATUS_LINES, DirectWire
 from .errors import render
 from .framing import (
@@ -44,112 +41,35 @@ from .framing import (
     unframed_too_large,
     without_upgrade,
 )
-from .usual import AsgiAnswer, Outlet, target_of
+from .usual import AsgiAnswer, target_of
 
 MAX_AHEAD_BYTES: Final = 64 << 10  # of requests sent before the present one is answered
 MAX_DISCARDED_BYTES: Final = 64 << 20  # of a body nobody wants, read so that its sender gets to read our answer
-WRITE_BUFFER_BYTES: Final = 64 << 10  # per connection, before the application has to wait for the caller
 KEEP_ALIVE_S: Final = 75.0  # longer than the usual client's own idle time, so that the client closes first
+LINGER_S: Final = 1.0  # for a client to read that it was too slow; one that is refused gets the time of a body
 LAST_CALL_S: Final = 0.25  # while draining: for a request that is on its way already
-
-NO_LINGER: Final = struct.pack("ii", 1, 0)
 
 SERVING: Final = "nexus.serving"  # the ASGI extension that shows our server to the application
 OPERATIONS: Final = {path.encode("ascii"): operation for path, operation in ROUTES.items()}
 
-Cycle = AsgiAnswer | DirectWire
-
 log = logging.getLogger(__name__)
 
 
-class Serving(Protocol):
-    """What a connection knows of its server. `data_plane` is None while the application is not open."""
-
-    timeouts: Timeouts
-    draining: bool
-
-    @property
-    def data_plane(self) -> DataPlane | None: ...
-
-
-class GatewayProtocol(HttpToolsProtocol):
+class GatewayProtocol(Connection):
     """One client connection. Requests for inference take the direct way, all others that of the application."""
 
-    cycle: Cycle  # type: ignore[assignment]  # of the request read last; `_running` may still be an earlier one
-
     def __init__(self, serving: Serving, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._serving = serving
+        super().__init__(serving, *args, **options)
         self._extensions = {SERVING: serving}
-        self._running: Cycle | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._write_timer: asyncio.TimerHandle | None = None
         self._refusal: GatewayError | None = None  # of a request behind the one that is being answered
         self._ahead = b""
         self._is_reading_body = False
         self._is_lingering = False
+        self._linger_s: float | None = None  # None: as long as a body may take
         self._since_s = self.loop.time()  # when the present wait of the connection began
         self._head_bytes = 0
         self._unframed_bytes = 0
-        self._unsent_bytes = 0
         self._discarded_bytes = 0
-
-    # ---- the connection
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
-        self._outlet = Outlet(transport)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_write_timer()
-        self._abandon()
-        super().connection_lost(exc)
-
-    def eof_received(self) -> None:
-        """A client that half-closes counts as gone: before the first byte of an answer the two look alike."""
-        self._abandon()
-
-    def _abandon(self) -> None:
-        """Nobody waits for the answers any more: the running one ends, those queued behind it do not begin."""
-        running, self._running = self._running, None
-        self.pipeline.clear()
-        if running is None:
-            return
-        running.disconnected = True
-        running.message_event.set()
-        if isinstance(running, DirectWire) and self._task is not None:
-            running.gone = True
-            self._task.cancel()
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._watch_writing()
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self._stop_write_timer()
-
-    def _watch_writing(self) -> None:
-        self._unsent_bytes = self.transport.get_write_buffer_size()
-        self._write_timer = self.loop.call_later(self._serving.timeouts.write_s, self._judge_reader)
-
-    def _judge_reader(self) -> None:
-        """A caller who took a buffer's worth of a long answer is slow; one who took less holds it up."""
-        if self._unsent_bytes - self.transport.get_write_buffer_size() >= WRITE_BUFFER_BYTES:
-            self._watch_writing()
-        else:
-            self._cut()
-
-    def _cut(self) -> None:
-        """Close by a reset: to an old client any other end is that of the answer."""
-        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
-        self.transport.abort()
-
-    def _stop_write_timer(self) -> None:
-        if self._write_timer is not None:
-            self._write_timer.cancel()
-            self._write_timer = None
 
     # ---- what arrives
 
@@ -346,7 +266,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self.flow.resume_reading()
         self.transport.write_eof()
 
-    def _refuse(self, error: GatewayError, *, linger: bool = True) -> None:
+    def _refuse(self, error: GatewayError, linger_s: float | None = None) -> None:
         """Answer in the API's shape and go. Earlier requests on this connection are answered first."""
         is_own = self._is_reading_body and not self.pipeline  # is the request in error the one that is running?
         if self._running is not None and not is_own:
@@ -355,28 +275,32 @@ class GatewayProtocol(HttpToolsProtocol):
             self._refusal, self._is_reading_body = error, False
             return
         running, is_answered = self._running, self._running is None and self._is_reading_body
+        self._linger_s = linger_s
+        if isinstance(running, DirectWire) and not running.response_started:  # its exchange tells the client
+            self._refusal, self._is_reading_body = error, False
+            running.keep_alive = False
+            running.fail(error)
+            return
         self._abandon()
         if running is not None and running.response_started:
             self._cut()
             return
         if not is_answered:
             self.transport.write(_whole_answer(error))
-        if linger:
-            self._linger()
-        else:
-            self._since_s = self.loop.time()
-            self.transport.close()
+        self._linger()
 
     # ---- called by the server
 
     def sweep(self, now_s: float) -> None:
         """Close what has waited too long: for a head, for a body, for the client to go, or for nothing at all."""
         waited_s, timeouts = now_s - self._since_s, self._serving.timeouts
-        if self.transport.is_closing():  # and has yet to take the rest of the answer
+        if self._write_timer is not None:
+            self._since_s = now_s  # the client has an answer to take first, and its own time for that
+        elif self.transport.is_closing():  # with the last bytes of an answer not taken yet
             if waited_s > timeouts.write_s:
                 self.transport.abort()
         elif self._is_lingering:
-            if waited_s > timeouts.body_s:
+            if waited_s > (timeouts.body_s if self._linger_s is None else self._linger_s):
                 self.transport.abort()
         elif self._is_reading_body:
             if self.flow.read_paused:
@@ -393,7 +317,7 @@ class GatewayProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _time_out(self, part: str, limit_s: float) -> None:
-        self._refuse(RequestTooSlow(f"The request {part} did not arrive within {limit_s:g} s."), linger=False)
+        self._refuse(RequestTooSlow(f"The request {part} did not arrive within {limit_s:g} s."), min(limit_s, LINGER_S))
 
     def retire(self) -> None:
         """The answer under way is the last one."""
@@ -403,9 +327,8 @@ class GatewayProtocol(HttpToolsProtocol):
     def shutdown(self) -> None:
         """Close unless a request is being read or answered, or may be on its way."""
         self.retire()
-        if self._running is not None or self._head_bytes or self._is_reading_body:
-            return
-        if self._is_lingering or self.loop.time() - self._since_s > LAST_CALL_S:
+        is_wanted = self._running is not None or self._is_reading_body or self._head_bytes
+        if (self._is_lingering or not is_wanted) and self.loop.time() - self._since_s > LAST_CALL_S:
             self.transport.close()
 
 

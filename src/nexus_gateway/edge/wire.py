@@ -35,7 +35,10 @@ class Wire(Protocol):
     client: str | None
 
     async def read_body(self, limit_bytes: int) -> bytes:
-        """The whole body. Raises TooMuch after at most the limit was read, ClientGone if it will not come."""
+        """The whole body. Raises TooMuch after at most the limit was read, ClientGone if it will not come.
+
+        Under our own server also what is wrong with it: RequestTooSlow, MalformedRequest, HeadTooLarge.
+        """
         ...
 
     async def answer(self, status: int, headers: Headers, body: bytes) -> None:
