@@ -122,3 +122,5 @@ class CallRecord(msgspec.Struct):
     first_byte_at_s: float | None = None
     finished_at_s: float = 0.0
     attempts: list[AttemptRecord] = msgspec.field(default_factory=list)
+    masked: dict[str, int] | None = None  # identifiers hidden from upstreams, by type; None where nobody looked
+    shadow: str | None = None  # the upstream that gets a copy

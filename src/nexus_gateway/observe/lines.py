@@ -7,34 +7,52 @@ Touches:  a file descriptor, from its thread only.
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import Final
 
 MAX_WAITING: Final = 20_000  # lines; beyond it they are dropped and counted
+STALL_S: Final = 1.0  # a write that takes so long has no reader
 CLOSE_WAIT_S: Final = 2.0  # for the last lines, when nobody may be reading them
+
+Lost = Callable[[int], None]
+Batch = tuple[int, Callable[[], bytes], Lost | None]
 
 
 class LineWriter:
-    """`put` takes what turns into bytes on the writer's thread. `dropped` counts lines that found no room."""
+    """`put` takes what turns into bytes on the writer's thread. `dropped` counts lines that nobody got to read."""
 
     def __init__(self, fd: int = 1) -> None:
         self._fd = fd
-        self._batches: queue.SimpleQueue[tuple[int, Callable[[], bytes]] | None] = queue.SimpleQueue()
-        self._waiting = 0  # lines handed over; only the loop's thread adds
+        self._batches: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()  # for the two counts that any thread may add to
+        self._waiting = 0  # lines handed over
         self._written = 0  # only the writer's thread adds
         self.dropped = 0
+        self._has_failed = False  # as the last write ended
+        self._writing_since_s: float | None = None
         self._thread = threading.Thread(target=self._run, name="line-writer", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
-    def put(self, lines: int, render: Callable[[], bytes]) -> None:
-        """Hand over a batch of `lines` lines. Never waits."""
-        if self._waiting - self._written + lines > MAX_WAITING:
-            self.dropped += lines
-            return
-        self._waiting += lines
-        self._batches.put((lines, render))
+    @property
+    def failing(self) -> bool:
+        """Whether lines do not get out just now."""
+        since_s = self._writing_since_s
+        return self._has_failed or (since_s is not None and time.monotonic() - since_s > STALL_S)
+
+    def put(self, lines: int, render: Callable[[], bytes], lost: Lost | None = None) -> None:
+        """Hand over a batch of `lines` lines, from any thread. Never waits; `lost` is told, from any thread, if the
+        batch does not get out."""
+        with self._lock:
+            has_room = self._waiting - self._written + lines <= MAX_WAITING
+            if has_room:
+                self._waiting += lines
+        if has_room:
+            self._batches.put((lines, render, lost))
+        else:
+            self._drop(lines, lost)
 
     def close(self) -> None:
         """Write what was handed over; give up after CLOSE_WAIT_S if nobody reads."""
@@ -43,14 +61,26 @@ class LineWriter:
 
     def _run(self) -> None:
         while (batch := self._batches.get()) is not None:
-            lines, render = batch
-            self._write(lines, render())
+            lines, render, lost = batch
+            text = render()
+            self._writing_since_s = time.monotonic()
+            self._has_failed = not self._write(text)
+            self._writing_since_s = None
+            if self._has_failed:
+                self._drop(lines, lost)
             self._written += lines
 
-    def _write(self, lines: int, text: bytes) -> None:
+    def _write(self, text: bytes) -> bool:
         rest = memoryview(text)
         try:
             while rest:
                 rest = rest[os.write(self._fd, rest) :]
         except OSError:  # stdout is closed or its reader is gone: serving goes on
+            return False
+        return True
+
+    def _drop(self, lines: int, lost: Lost | None) -> None:
+        with self._lock:
             self.dropped += lines
+        if lost is not None:
+            lost(lines)
