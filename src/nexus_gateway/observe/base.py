@@ -48,6 +48,25 @@ class ShadowObserver(Protocol):
     def shadow_compared(self, comparison: Comparison) -> None: ...
 
 
+class AuditState(Protocol):
+    """How the audit log stands."""
+
+    @property
+    def refuses(self) -> bool:
+        """Whether requests are to be turned away, because nobody would ever know of them."""
+        ...
+
+    @property
+    def failing(self) -> bool:
+        """Whether records cannot be written just now."""
+        ...
+
+    @property
+    def dropped(self) -> int:
+        """Records that are lost."""
+        ...
+
+
 class Observers:
     """Several observers as one, asked in order."""
 
