@@ -14,7 +14,7 @@ from os import environ as process_environ
 from typing import Final
 
 from nexus_gateway import __version__
-from nexus_gateway.config.runtime import TIMEOUT_SETTINGS, Runtime, Timeouts, TokenSpec, UpstreamSpec
+from nexus_gateway.config.runtime import TIMEOUT_SETTINGS, AuditSpec, Runtime, Timeouts, TokenSpec, UpstreamSpec
 from nexus_gateway.config.settings import ConfigurationProblems, load
 from nexus_gateway.core.access import CallerPolicy
 from nexus_gateway.core.credentials import KeyRing
@@ -27,7 +27,11 @@ from nexus_gateway.edge.admin import add_admin
 from nexus_gateway.edge.asgi import DataPlane
 from nexus_gateway.edge.docs import add_docs
 from nexus_gateway.edge.gateway import Gateway
-from nexus_gateway.edge.operations import add_operations
+from nexus_gateway.edge.operations import DEGRADED, OK, add_operations
+from nexus_gateway.observe.audit import AuditLog, AuditSink, AuditStdout
+from nexus_gateway.observe.audit_file import AuditFile
+from nexus_gateway.observe.audit_keys import signer
+from nexus_gateway.observe.audit_writer import AuditWriter
 from nexus_gateway.observe.base import Observer, Observers, RoutingObserver
 from nexus_gateway.observe.lines import LineWriter
 from nexus_gateway.observe.log import RequestLog
@@ -51,6 +55,7 @@ from nexus_gateway.upstreams.http import HttpUpstream
 from nexus_gateway.upstreams.mock import MockUpstream
 
 STDOUT: Final = 1
+AUDIT_UNAVAILABLE: Final = "audit unavailable"
 KINDS: Final[Mapping[str, Callable[[UpstreamSpec, Runtime], Upstream]]] = {
     "http": lambda spec, runtime: HttpUpstream(spec, runtime.timeouts, max_answer_bytes=runtime.max_answer_bytes),
     "https": lambda spec, runtime: HttpUpstream(spec, runtime.timeouts, max_answer_bytes=runtime.max_answer_bytes),
@@ -82,25 +87,50 @@ def build(runtime: Runtime, *, log_fd: int = STDOUT, observers: Sequence[Observe
             writer.start()
             stack.callback(writer.close)
             stack.callback(release, configure(writer, runtime.log_level))
-            log = RequestLog(writer)
-            stack.callback(log.flush)
+            told: list[Observer] = [metrics, *observers]
+            if runtime.audit is not None:
+                metrics.audit = audit = open_audit(runtime.audit, writer)
+                stack.callback(audit.close)
+                told.append(audit)
+            if runtime.audit is None or runtime.audit.file is not None:  # else the audit line stands in its place
+                log = RequestLog(writer)
+                stack.callback(log.flush)
+                told.append(log)
             tasks = Tasks()
             stack.push_async_callback(tasks.aclose)
             pipeline = await open_pipeline(runtime, metrics, tasks, stack)
-            app.data_plane = DataPlane(
-                pipeline, Observers(metrics, log, *observers), tasks, max_body_bytes=runtime.max_body_bytes
-            )
+            app.data_plane = DataPlane(pipeline, Observers(*told), tasks, max_body_bytes=runtime.max_body_bytes)
             yield
             app.data_plane = None
 
+    def readiness() -> str:
+        audit = metrics.audit
+        if app.data_plane is None:
+            return "starting"
+        if audit is not None and audit.failing:
+            return AUDIT_UNAVAILABLE if audit.refuses else DEGRADED
+        return OK
+
     app = Gateway(title="Nexus Gateway", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
-    add_operations(
-        app, lambda: "starting" if app.data_plane is None else "ok", metrics.registry, runtime.metrics_key_digest
-    )
+    add_operations(app, readiness, metrics.registry, runtime.metrics_key_digest)
     if runtime.admin_key_digest is not None:
         add_admin(app, lambda: app.data_plane.endpoints if app.data_plane is not None else {}, runtime.admin_key_digest)
     add_docs(app)
     return app
+
+
+def open_audit(spec: AuditSpec, lines: LineWriter) -> AuditLog:
+    """Its checkpoints are written to `lines` too, so that whoever ships those keeps an anchor."""
+    sink: AuditSink = AuditStdout(lines)
+    if spec.file is not None:
+        sink = writer = AuditWriter(
+            AuditFile(spec.file, spec.max_bytes),
+            checkpoint_records=spec.checkpoint_records,
+            sign=signer(spec.signing_seed) if spec.signing_seed is not None else None,
+            announce=lambda checkpoint: lines.put(1, lambda: checkpoint),
+        )
+        writer.start()
+    return AuditLog(sink, blocks=spec.blocks)
 
 
 async def open_pipeline(runtime: Runtime, metrics: Metrics, tasks: Tasks, stack: AsyncExitStack) -> Pipeline:
@@ -138,6 +168,7 @@ async def open_pipeline(runtime: Runtime, metrics: Metrics, tasks: Tasks, stack:
         Admission(store, estimator, time.monotonic),
         Routes(table),
         Executor(endpoints, fleet, table, bounds, random.random, shadow=shadow, tell_routing=runtime.routing_headers),
+        metrics.audit,
     )
 
 

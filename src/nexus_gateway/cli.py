@@ -10,6 +10,7 @@ import sys
 import click
 
 from nexus_gateway import __version__
+from nexus_gateway.audit_cli import audit
 from nexus_gateway.config.effective import describe
 from nexus_gateway.config.settings import ConfigurationProblems, load
 from nexus_gateway.core.explain import Explanation
@@ -74,4 +75,5 @@ def describe_plans(explanation: Explanation, route: str) -> str:
     return "\n".join(lines)
 
 
+main.add_command(audit)
 main.add_command(serve)

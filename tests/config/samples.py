@@ -12,6 +12,7 @@ MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE+evkZBR8wQLZIyTQmdknwaUOQtV6
 CKEW/+wKKYGdjGVwuvfRKIiQKmoMHWet0QMSPIWatpv46UMck4STDUt+7g==
 -----END PUBLIC KEY-----"""
 LONG_SECRET: Final = "a-secret-of-more-than-thirty-two-bytes"
+_AUDITED: Final = {"GATEWAY_AUDIT_FILE": "audit.jsonl"}
 
 GOOD: Final[dict[str, dict[str, str]]] = {
     "upstreams": TWO_UPSTREAMS,
@@ -65,6 +66,12 @@ GOOD: Final[dict[str, dict[str, str]]] = {
     "pii_masking_enabled": {"GATEWAY_PII_MASKING_ENABLED": "true"},
     "pii_hash_salt": {"GATEWAY_PII_HASH_SALT": "salt"},
     "audit_logging_enabled": {"GATEWAY_AUDIT_LOGGING_ENABLED": "on"},
+    "audit_file": {"GATEWAY_AUDIT_FILE": "/var/log/gateway/audit.jsonl"},
+    "audit_max_bytes": {**_AUDITED, "GATEWAY_AUDIT_MAX_BYTES": "1048576"},
+    "audit_checkpoint_records": {**_AUDITED, "GATEWAY_AUDIT_CHECKPOINT_RECORDS": "100"},
+    "audit_signing_key": {**_AUDITED, "GATEWAY_AUDIT_SIGNING_KEY": "A" * 43 + "="},
+    "audit_on_failure": {"GATEWAY_AUDIT_ON_FAILURE": "Block"},
+    "audit_bodies": {"GATEWAY_AUDIT_BODIES": "masked"},
     "config_file": {"GATEWAY_CONFIG_FILE": "config/gateway.example.yaml"},
     "metrics_key": {"GATEWAY_METRICS_KEY": "metrics-key"},
     "admin_key": {"GATEWAY_ADMIN_KEY": "admin-key"},
@@ -145,6 +152,12 @@ BAD: Final[dict[str, tuple[str, ...]]] = {
     "pii_masking_enabled": _NOT_SWITCHES,
     "pii_hash_salt": ("\udcff",),
     "audit_logging_enabled": _NOT_SWITCHES,
+    "audit_file": _BROKEN_TEXT,
+    "audit_max_bytes": (*_NOT_COUNTS, "100MB"),
+    "audit_checkpoint_records": _NOT_COUNTS,
+    "audit_signing_key": ("not-a-key", "A" * 44, "-----BEGIN PRIVATE KEY-----\nabc", "\udcff"),
+    "audit_on_failure": ("panic", "true"),
+    "audit_bodies": ("all", "true"),
     "config_file": ("/does/not/exist.yaml", "/", "/dev/null", *_BROKEN_TEXT),
     "metrics_key": ("", " ", "a b", "sha256:12", "\udcff"),
     "admin_key": ("a b", "sha256:12", "dev-key", "\udcff"),
@@ -161,6 +174,7 @@ OFF: Final[dict[str, tuple[str, ...]]] = {
     "shadow_percent": ("0", "0.0"),
     "pii_masking_enabled": ("false", "no"),
     "audit_logging_enabled": ("FALSE", "0"),
+    "audit_bodies": ("none", "NONE"),
 }
 """Words that switch a capability off."""
 

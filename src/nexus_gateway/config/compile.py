@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from pydantic import SecretStr
 
+from .audit import compile_audit
 from .callers import DEV_KEY_DIGEST, CallerPolicies, compile_caller_policies, compile_key, compile_keys
 from .problems import Report, did_you_mean, shown
 from .routes import compile_fallbacks, compile_policies
@@ -55,6 +56,7 @@ def compile_settings(
         redis_failure_mode=settings.redis_failure_mode,
         health_check_s=settings.health_check_seconds,
         admin_key_digest=compiler.admin_key(digests),
+        audit=compile_audit(settings, places, report),
         accepts_dev_key=DEV_KEY_DIGEST in digests,
     )
     return runtime, upstreams.key_variables

@@ -11,7 +11,7 @@ SETTINGS: Final[Mapping[str, Collection[object]]] = MappingProxyType(
     {  # setting: the values that mean "off", which may be given already; the first one holds until the row goes
         "pii_masking_enabled": (False,),
         "pii_hash_salt": (),
-        "audit_logging_enabled": (False,),
+        "audit_bodies": ("none",),
     }
 )
 

@@ -109,6 +109,17 @@ class TokenSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditSpec:
+    """Where audit records go, and what holds while they cannot."""
+
+    file: str | None = None  # None: stdout, without a chain
+    max_bytes: int = 100 << 20
+    checkpoint_records: int = 1000
+    blocks: bool = False  # rather answer 503 than go unrecorded
+    signing_seed: bytes | None = field(default=None, repr=False)  # of a private Ed25519 key
+
+
+@dataclass(frozen=True, slots=True)
 class Runtime:
     """All the request path knows of the configuration."""
 
@@ -138,4 +149,5 @@ class Runtime:
     redis_failure_mode: str = "local"
     health_check_s: float = 5.0  # between two checks of one upstream
     routing_headers: bool = True  # tell callers who answered
+    audit: AuditSpec | None = None
     accepts_dev_key: bool = False  # everybody knows it: worth a warning when others can reach the gateway

@@ -30,6 +30,7 @@ SECRETS: Final = frozenset(
         "jwt_secret",
         "jwt_public_key",
         "pii_hash_salt",
+        "audit_signing_key",
         "redis_url",
         "admin_key",
         "metrics_key",
@@ -107,6 +108,8 @@ BytesPerToken = Annotated[
     float, BeforeValidator(number("Give bytes above 0, such as 3 or 3.5.", above=0, most=1_000_000))
 ]
 FailureMode = Annotated[str, BeforeValidator(one_of(FAILURE_MODES))]
+Policy = Annotated[str, BeforeValidator(one_of(("drop", "block")))]
+Bodies = Annotated[str, BeforeValidator(one_of(("none", "masked")))]
 LogLevel = Annotated[str, BeforeValidator(one_of(LOG_LEVELS))]
 JsonObject = Annotated[dict[str, object], BeforeValidator(json_object)]
 Structure = object  # `a=b;c=d` or a mapping; compiled entry by entry
@@ -245,7 +248,21 @@ class Settings(BaseSettings):
     pii_hash_salt: Secret = _setting(
         None, PRIVACY, "Makes placeholders the same on every replica.", default_says="random per process"
     )
-    audit_logging_enabled: Switch = _setting(True, PRIVACY, "Whether every request leaves an audit record.")
+    audit_logging_enabled: Switch = _setting(
+        True, PRIVACY, "Whether every request leaves an audit record. See [Audit](audit.md)."
+    )
+    audit_file: Text = _setting(
+        None, PRIVACY, "The file that audit records go to, chained so that changes show.", default_says="stdout"
+    )
+    audit_max_bytes: Bytes = _setting(100 << 20, PRIVACY, "The size at which that file is moved aside.")
+    audit_checkpoint_records: Count = _setting(1000, PRIVACY, "Records after which a checkpoint follows.")
+    audit_signing_key: Secret = _setting(
+        None, PRIVACY, "The Ed25519 key that signs checkpoints, as PEM or base64.", default_says="not signed"
+    )
+    audit_on_failure: Policy = _setting(
+        "drop", PRIVACY, "While records cannot be written: `drop` and count them, or `block` new requests with 503."
+    )
+    audit_bodies: Bodies = _setting("none", PRIVACY, "`masked`: records hold prompts and answers, masked.")
 
     # ---- operation
     config_file: Text = _setting(

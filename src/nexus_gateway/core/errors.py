@@ -99,6 +99,10 @@ class LimitsUnavailable(GatewayError):
         self.retry_after_s = retry_after_s
 
 
+class AuditUnavailable(GatewayError):
+    """Records cannot be written just now, and the policy is to serve nobody unrecorded."""
+
+
 class CircuitOpen(GatewayError):
     """Nobody may be asked just now: breakers are open, upstreams cool down. `retry_after_s`: until somebody may."""
 

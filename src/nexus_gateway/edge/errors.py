@@ -35,6 +35,7 @@ RENDERED: Final[dict[type[GatewayError], tuple[int, str, str]]] = {  # status, t
     errors.InternalError: (500, "server_error", "internal_error"),
     errors.Draining: (503, "server_error", "shutting_down"),
     errors.LimitsUnavailable: (503, "server_error", "limits_unavailable"),
+    errors.AuditUnavailable: (503, "server_error", "audit_unavailable"),
     errors.CircuitOpen: (503, "server_error", "circuit_open"),
     errors.UpstreamConnectError: (502, "server_error", "upstream_connect_error"),
     errors.UpstreamDnsError: (502, "server_error", "upstream_dns_error"),
@@ -103,7 +104,7 @@ def _wait_s(error: GatewayError) -> float | None:
         error, errors.RateLimited | errors.UpstreamRateLimited | errors.CircuitOpen | errors.LimitsUnavailable
     ):
         return error.retry_after_s
-    return _BUSY_WAIT_S if isinstance(error, errors.UpstreamBusy | errors.Draining) else None
+    return _BUSY_WAIT_S if isinstance(error, errors.UpstreamBusy | errors.Draining | errors.AuditUnavailable) else None
 
 
 def _wait_headers(wait_s: float) -> list[tuple[bytes, bytes]]:

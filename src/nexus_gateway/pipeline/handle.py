@@ -7,8 +7,9 @@ Touches:  nothing itself.
 from collections.abc import Mapping
 
 from nexus_gateway.core.body import parse_call
-from nexus_gateway.core.errors import ModelNotAllowed, UnsupportedMediaType
+from nexus_gateway.core.errors import AuditUnavailable, ModelNotAllowed, UnsupportedMediaType
 from nexus_gateway.core.model import Principal
+from nexus_gateway.observe.base import AuditState
 
 from .admit import Admission
 from .arrival import Answer, Arrival
@@ -21,11 +22,19 @@ from .route import Routes
 class Pipeline:
     """Holds the steps. What it returns or raises is all there is to tell the caller."""
 
-    def __init__(self, authenticator: Authenticator, admission: Admission, routes: Routes, executor: Executor) -> None:
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        admission: Admission,
+        routes: Routes,
+        executor: Executor,
+        audit: AuditState | None = None,
+    ) -> None:
         self.authenticator = authenticator
         self.routes = routes
         self._admission = admission
         self._executor = executor
+        self._audit = audit
 
     @property
     def endpoints(self) -> Mapping[str, Endpoint]:
@@ -35,6 +44,9 @@ class Pipeline:
     async def handle(self, arrival: Arrival) -> Answer:
         """Raises GatewayError kinds. A stream in the answer belongs to the one who called."""
         record = arrival.record
+        record.client = arrival.client
+        if self._audit is not None and self._audit.refuses:
+            raise AuditUnavailable("Requests are not served while the audit log cannot be written.")
         principal = await self.authenticator.authenticate(arrival.headers, arrival.fields, arrival.client)
         record.key_id = principal.key_id
         self._admission.look(principal, record)
