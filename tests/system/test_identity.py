@@ -6,10 +6,12 @@ import time
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.support.gateway import KEY, Running, gateway
 from tests.support.http_client import CHAT, Caller, Received
-from tests.support.tokens import CLAIMS, SECRET, token
+from tests.support.raw_server import RawServer, answering, plain
+from tests.support.tokens import CLAIMS, SECRET, jwk_of, token
 
 pytestmark = pytest.mark.anyio
 
@@ -130,6 +132,38 @@ async def test_rules_for_tokens_are_by_subject_or_for_all() -> None:
         statuses = [(await ask(running, bearer(fresh(sub="carol", jti=n)))).status for n in range(3)]
         assert statuses == [200, 429, 429], "all tokens of one subject share its limit"
         assert (await ask(running, bearer(fresh(sub="carol", iss="another")))).status == 200, "another caller"
+
+
+async def test_keys_may_be_published() -> None:
+    key, other = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    published = json.dumps({"keys": [jwk_of(key, "ES256", kid="k1")]}).encode()
+    async with RawServer(answering(plain(published))) as issuer:
+        settings = {
+            "JWT_JWKS_URL": f"http://127.0.0.1:{issuer.port}/jwks",
+            "JWT_ISSUER": CLAIMS["iss"],
+            "JWT_AUDIENCE": "gateway",
+        }
+        claims = {**CLAIMS, "exp": time.time() + 600, "aud": "gateway"}
+        async with gateway(settings) as running:
+            good = token(claims, key, "ES256", kid="k1")
+            assert (await ask(running, bearer(good))).status == 200
+            bad = [
+                token(claims, other, "ES256", kid="k1"),
+                token(claims, other, "ES256", kid="k2"),
+                token(claims, json.dumps(jwk_of(key, "ES256")), "HS256", kid="k1"),
+                token({**claims, "aud": "another"}, key, "ES256", kid="k1"),
+                token({**claims, "iss": "another"}, key, "ES256", kid="k1"),
+            ]
+            answers = [await ask(running, bearer(value)) for value in bad]
+        assert [(answer.status, code_of(answer)) for answer in answers] == [(401, "invalid_token")] * len(bad)
+    assert len(issuer.peers) == 1, "made-up names of keys cost the issuer nothing"
+
+
+async def test_without_the_issuer_keys_let_in_and_tokens_do_not() -> None:
+    settings = {"JWT_JWKS_URL": "http://127.0.0.1:1/jwks", "JWT_ISSUER": "i", "JWT_AUDIENCE": "a"}
+    async with gateway(settings) as running:
+        assert code_of(await ask(running, bearer(fresh()))) == "invalid_token"
+        assert (await ask(running, bearer(KEY))).status == 200
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/models"])

@@ -9,17 +9,16 @@ the issuer cannot be reached.
 """
 
 import asyncio
-import http.client
 import json
 import logging
-import ssl
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from nexus_gateway.core.jwt import VerifyingKey, key_of_jwk
+
+from .fetch import FetchFailed, fetch
 
 log = logging.getLogger(__name__)
 
@@ -27,15 +26,13 @@ TTL_S: Final = 300.0
 RETRY_S: Final = 15.0  # after a fetch that failed
 COOLDOWN_S: Final = 10.0  # between two fetches: whoever makes names of keys up costs the issuer no more than that
 WAIT_S: Final = 2.0  # of a request, for a fetch that could make its token good
-FETCH_S: Final = 5.0  # a whole fetch
-MAX_BYTES: Final = 256 << 10
 MAX_KEYS: Final = 100
 
 Fetch = Callable[[str], Awaitable[bytes]]
 
 
 class UnusableKeys(Exception):
-    """No keys were to be had. The text names the cause and repeats nothing that was received."""
+    """What was fetched is no set of keys. The text repeats nothing of it."""
 
 
 class PublishedKeys:
@@ -47,13 +44,13 @@ class PublishedKeys:
         algorithms: Collection[str],
         on_change: Callable[[], None],
         *,
-        fetch: Fetch | None = None,
+        fetch: Fetch = fetch,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._url = url
         self._algorithms = frozenset(algorithms)
         self._on_change = on_change
-        self._fetch = fetch or fetch_keys
+        self._fetch = fetch
         self._clock = clock
         self._keys: Mapping[str | None, tuple[VerifyingKey, ...]] = {}
         self._content = b""
@@ -98,7 +95,7 @@ class PublishedKeys:
         try:
             content = await self._fetch(self._url)
             keys = read_keys(content, self._algorithms)
-        except UnusableKeys as exc:
+        except (FetchFailed, UnusableKeys) as exc:
             if not self._is_failing:
                 log.warning("jwks_failed", extra={"cause": str(exc)})
             self._is_failing = True
@@ -144,46 +141,3 @@ def _read_key(member: Any, algorithms: Collection[str]) -> VerifyingKey | None:
         return key_of_jwk(member, algorithms)
     except ValueError:
         return None
-
-
-async def fetch_keys(url: str) -> bytes:
-    """The body of a 200, read in a thread of its own. Redirects are not followed. Raises UnusableKeys."""
-    return await asyncio.to_thread(_fetch, url, time.monotonic() + FETCH_S)
-
-
-def _fetch(url: str, deadline_s: float) -> bytes:
-    connection = _connection(url)
-    parts = urlsplit(url)
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    try:
-        connection.request("GET", path, headers={"accept": "application/json", "user-agent": "nexus-gateway"})
-        response = connection.getresponse()
-        if response.status != 200:
-            raise UnusableKeys(f"status {response.status}")
-        return _read(response, deadline_s)
-    except (OSError, http.client.HTTPException, ValueError) as exc:
-        raise UnusableKeys(type(exc).__name__) from exc
-    finally:
-        connection.close()
-
-
-def _connection(url: str) -> http.client.HTTPConnection:
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if parts.scheme == "http":
-        return http.client.HTTPConnection(host, parts.port, timeout=FETCH_S)
-    return http.client.HTTPSConnection(host, parts.port, timeout=FETCH_S, context=ssl.create_default_context())
-
-
-def _read(response: http.client.HTTPResponse, deadline_s: float) -> bytes:
-    """Piece by piece: a server that trickles must not hold the thread for ever."""
-    pieces: list[bytes] = []
-    size = 0
-    while piece := response.read1(16 << 10):
-        pieces.append(piece)
-        size += len(piece)
-        if size > MAX_BYTES:
-            raise UnusableKeys(f"more than {MAX_BYTES} bytes")
-        if time.monotonic() > deadline_s:
-            raise UnusableKeys("too slow")
-    return b"".join(pieces)
