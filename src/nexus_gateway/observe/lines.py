@@ -42,6 +42,11 @@ class LineWriter:
         since_s = self._writing_since_s
         return self._has_failed or (since_s is not None and time.monotonic() - since_s > STALL_S)
 
+    @property
+    def idle(self) -> bool:
+        """Whether everything handed over was written, or is lost."""
+        return self._waiting == self._written
+
     def put(self, lines: int, render: Callable[[], bytes], lost: Lost | None = None) -> None:
         """Hand over a batch of `lines` lines, from any thread. Never waits; `lost` is told, from any thread, if the
         batch does not get out."""

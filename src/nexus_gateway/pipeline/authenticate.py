@@ -48,6 +48,10 @@ class Authenticator:
         self._wall_clock = wall_clock
         self._guesses = Guesses()
 
+    def address_of(self, headers: Headers, client: str | None) -> str | None:
+        """The caller's own address, where `client` is a proxy that is trusted to tell it."""
+        return client_of(client, headers, self._trusted_proxies) if self._trusted_proxies else client
+
     async def authenticate(self, headers: Headers, fields: Mapping[bytes, bytes], client: str | None) -> Principal:
         """`fields` are the headers by name, `client` is the address that the connection comes from.
 

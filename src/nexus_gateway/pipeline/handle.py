@@ -44,7 +44,7 @@ class Pipeline:
     async def handle(self, arrival: Arrival) -> Answer:
         """Raises GatewayError kinds. A stream in the answer belongs to the one who called."""
         record = arrival.record
-        record.client = arrival.client
+        record.client = self.authenticator.address_of(arrival.headers, arrival.client)
         if self._audit is not None and self._audit.refuses:
             raise AuditUnavailable("Requests are not served while the audit log cannot be written.")
         principal = await self.authenticator.authenticate(arrival.headers, arrival.fields, arrival.client)
