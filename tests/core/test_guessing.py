@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus_gateway.core.forwarded import HEADER, MAX_HOPS, client_of
+from nexus_gateway.core.forwarded import CAPACITY, HEADER, MAX_HOPS, MAX_REMEMBERED_BYTES, Clients, client_of
 from nexus_gateway.core.guessing import MAX_ADDRESS, Guesses, source_of
 
 TRUSTED = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
@@ -78,7 +78,7 @@ def test_what_is_no_address_is_a_guesser_too(address: str | None, source: str) -
 
 
 def client(peer: str | None, *values: str) -> str | None:
-    return client_of(peer, [(HEADER, value.encode()) for value in values], TRUSTED)
+    return Clients(TRUSTED).find(peer, [(HEADER, value.encode()) for value in values])
 
 
 @pytest.mark.parametrize(
@@ -109,12 +109,12 @@ def test_the_rightmost_hop_that_is_not_trusted(peer: str | None, values: list[st
 @given(invented=st.text(st.characters(codec="latin-1"), max_size=200))
 def test_what_a_caller_writes_before_its_proxy_changes_nothing(invented: str) -> None:
     values = [(HEADER, invented.encode("latin-1")), (HEADER, b"203.0.113.7")]
-    assert client_of("10.0.0.1", values, TRUSTED) == "203.0.113.7"
+    assert Clients(TRUSTED).find("10.0.0.1", values) == "203.0.113.7"
 
 
 @given(value=st.binary(max_size=300))
 def test_any_header_is_read(value: bytes) -> None:
-    assert client_of("10.0.0.1", [(HEADER, value)], TRUSTED)
+    assert client_of("10.0.0.1", value, TRUSTED)
 
 
 def test_hops_beyond_reason_are_not_read() -> None:
@@ -123,4 +123,22 @@ def test_hops_beyond_reason_are_not_read() -> None:
 
 
 def test_without_trusted_proxies_the_header_is_not_looked_at() -> None:
-    assert client_of("10.0.0.1", [(HEADER, b"203.0.113.7")], ()) == "10.0.0.1"
+    assert Clients(()).find("10.0.0.1", [(HEADER, b"203.0.113.7")]) == "10.0.0.1"
+
+
+HOPS = st.lists(st.sampled_from([b"10.0.0.2", b"203.0.113.7", b"2001:db8::7", b"x"]), max_size=4).map(b", ".join)
+
+
+@given(asked=st.lists(st.tuples(st.sampled_from(["10.0.0.1", "192.0.2.1", "x"]), HOPS), max_size=20))
+def test_what_is_remembered_is_what_would_be_read(asked: list[tuple[str, bytes]]) -> None:
+    clients = Clients(TRUSTED)
+    for peer, hops in asked * 2:
+        assert clients.find(peer, [(b"host", b"h"), (HEADER, hops)]) == client_of(peer, hops, TRUSTED)
+
+
+def test_not_too_much_is_remembered() -> None:
+    clients = Clients(TRUSTED)
+    for n in range(CAPACITY + 10):
+        clients.find("10.0.0.1", [(HEADER, b"203.0.113.7, %d" % n)])
+        clients.find("10.0.0.1", [(HEADER, b"203.0.113.7" + b" " * MAX_REMEMBERED_BYTES + b"%d" % n)])
+        assert len(clients) <= CAPACITY

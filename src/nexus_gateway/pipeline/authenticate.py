@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from nexus_gateway.core.access import CallerPolicy
 from nexus_gateway.core.credentials import INVALID_KEY, KeyRing, is_token, read_credential
 from nexus_gateway.core.errors import InvalidToken, RateLimited, Unauthenticated
-from nexus_gateway.core.forwarded import Network, client_of
+from nexus_gateway.core.forwarded import Clients, Network
 from nexus_gateway.core.guessing import Guesses
 from nexus_gateway.core.jwt import INVALID_TOKEN, KeyNotFound, KeySource, TokenRules, check
 from nexus_gateway.core.model import Principal
@@ -43,14 +43,14 @@ class Authenticator:
     ) -> None:
         self._keys = keys
         self._tokens = tokens
-        self._trusted_proxies = trusted_proxies
+        self._clients = Clients(trusted_proxies)
         self._clock = clock
         self._wall_clock = wall_clock
         self._guesses = Guesses()
 
     def address_of(self, headers: Headers, client: str | None) -> str | None:
         """The caller's own address, where `client` is a proxy that is trusted to tell it."""
-        return client_of(client, headers, self._trusted_proxies) if self._trusted_proxies else client
+        return self._clients.find(client, headers)
 
     async def authenticate(self, headers: Headers, fields: Mapping[bytes, bytes], client: str | None) -> Principal:
         """`fields` are the headers by name, `client` is the address that the connection comes from.
@@ -96,7 +96,7 @@ class Authenticator:
         return principal
 
     def _slow_down(self, headers: Headers, client: str | None) -> None:
-        wait_s = self._guesses.fail(client_of(client, headers, self._trusted_proxies), self._clock())
+        wait_s = self._guesses.fail(self.address_of(headers, client), self._clock())
         if wait_s:
             raise RateLimited(
                 "There were too many failed attempts from this address; a valid credential is let through at once.",
