@@ -166,6 +166,22 @@ async def test_without_the_issuer_keys_let_in_and_tokens_do_not() -> None:
         assert (await ask(running, bearer(KEY))).status == 200
 
 
+async def test_each_caller_has_the_capacity_that_its_rules_give() -> None:
+    policies = {
+        KEY: {"max_concurrency": 1},
+        "small": {"tokens_per_minute": 10},
+        "clamped": {"tokens_per_minute": 100, "clamp": True},
+    }
+    settings = {"API_KEYS": f"{KEY},small,clamped", "API_KEY_POLICIES": json.dumps(policies)}
+    async with gateway(settings) as running:
+        one_by_one = [(await ask(running, f"x-api-key: {KEY}")).status for _ in range(3)]
+        too_large = await ask(running, "x-api-key: small")
+        clamped = await ask(running, "x-api-key: clamped")
+    assert one_by_one == [200] * 3
+    assert (too_large.status, too_large.json()["error"]["type"]) == (429, "tokens")
+    assert clamped.status == 200
+
+
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/models"])
 async def test_whoever_guesses_is_slowed_down_and_nobody_else(path: str) -> None:
     method = "GET" if path == "/v1/models" else "POST"
