@@ -4,8 +4,10 @@ For:      `create_app`, and a lifespan that opens everything on the running loop
 Touches:  everything, once, at start-up.
 """
 
+import logging
 import math
 import random
+import secrets
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -14,12 +16,21 @@ from os import environ as process_environ
 from typing import Final
 
 from nexus_gateway import __version__
-from nexus_gateway.config.runtime import TIMEOUT_SETTINGS, AuditSpec, Runtime, Timeouts, TokenSpec, UpstreamSpec
+from nexus_gateway.config.runtime import (
+    TIMEOUT_SETTINGS,
+    AuditSpec,
+    MaskingSpec,
+    Runtime,
+    Timeouts,
+    TokenSpec,
+    UpstreamSpec,
+)
 from nexus_gateway.config.settings import ConfigurationProblems, load
 from nexus_gateway.core.access import CallerPolicy
 from nexus_gateway.core.credentials import KeyRing
 from nexus_gateway.core.health import Fleet
 from nexus_gateway.core.jwt import OneKey
+from nexus_gateway.core.pii import DEFAULT_DETECTORS, CustomPattern, Masker, MaskingConfig, Restoring, Scope
 from nexus_gateway.core.routing import compile_routes
 from nexus_gateway.core.tokens import Estimator
 from nexus_gateway.core.verified import VerifiedTokens
@@ -45,6 +56,7 @@ from nexus_gateway.pipeline.endpoint import Bound, Endpoint
 from nexus_gateway.pipeline.execute import Executor
 from nexus_gateway.pipeline.handle import Pipeline
 from nexus_gateway.pipeline.route import Routes
+from nexus_gateway.pipeline.screen import Screen
 from nexus_gateway.pipeline.shadow import Shadow
 from nexus_gateway.pipeline.tasks import Tasks
 from nexus_gateway.stores.base import LimitStore
@@ -54,11 +66,26 @@ from nexus_gateway.upstreams.base import Upstream
 from nexus_gateway.upstreams.http import HttpUpstream
 from nexus_gateway.upstreams.mock import MockUpstream
 
+log = logging.getLogger(__name__)
+
 STDOUT: Final = 1
+MIN_SALT_CHARS: Final = 16
 AUDIT_UNAVAILABLE: Final = "audit unavailable"
+
+
+def _grpc_upstream(spec: UpstreamSpec, runtime: Runtime) -> Upstream:
+    """Imports the library here: it brings threads, and messages on stderr for what we tell ourselves."""
+    process_environ.setdefault("GRPC_VERBOSITY", "none")
+    from nexus_gateway.upstreams.grpc import GrpcUpstream
+
+    return GrpcUpstream(spec, runtime.timeouts, max_answer_bytes=runtime.max_answer_bytes)
+
+
 KINDS: Final[Mapping[str, Callable[[UpstreamSpec, Runtime], Upstream]]] = {
     "http": lambda spec, runtime: HttpUpstream(spec, runtime.timeouts, max_answer_bytes=runtime.max_answer_bytes),
     "https": lambda spec, runtime: HttpUpstream(spec, runtime.timeouts, max_answer_bytes=runtime.max_answer_bytes),
+    "grpc": _grpc_upstream,
+    "grpcs": _grpc_upstream,
     "mock": lambda spec, runtime: MockUpstream(spec),
 }
 
@@ -155,12 +182,13 @@ async def open_pipeline(runtime: Runtime, metrics: Metrics, tasks: Tasks, stack:
     bounds = _bounds(timeouts, runtime.max_answer_bytes, metrics)
     checks = HealthChecks(runtime.health_check_s, timeouts.connect_s, bounds.clock, random.random)
     for spec in runtime.upstreams:
-        if spec.health_path is not None:
+        if spec.is_checked:
             tasks.spawn(checks.watch(endpoints[spec.name]), name=f"check {spec.name}")
     shadow = None
     if runtime.shadow is not None:
         shadowed = endpoints[runtime.shadow.target]
         shadow = Shadow(shadowed, runtime.shadow.percent, runtime.shadow.max_bytes, tasks, bounds, metrics)
+    screen = open_screen(runtime.masking, bounds.clock) if runtime.masking is not None else None
     estimator = Estimator(runtime.bytes_per_token, runtime.default_output_tokens)
     store = await open_store(runtime, metrics, tasks, stack)
     return Pipeline(
@@ -168,6 +196,7 @@ async def open_pipeline(runtime: Runtime, metrics: Metrics, tasks: Tasks, stack:
         Admission(store, estimator, time.monotonic),
         Routes(table),
         Executor(endpoints, fleet, table, bounds, random.random, shadow=shadow, tell_routing=runtime.routing_headers),
+        screen,
         metrics.audit,
     )
 
@@ -188,6 +217,23 @@ def _open_token_check(runtime: Runtime, spec: TokenSpec, usual: CallerPolicy, ta
     published = PublishedKeys(spec.jwks_url or "", spec.algorithms, verified.clear)
     tasks.spawn(published.watch(), name="jwks")
     return TokenCheck(published, spec.rules, policies, usual, verified, published.look_again)
+
+
+def open_screen(spec: MaskingSpec, clock: Callable[[], float]) -> Screen:
+    """Compiles the detectors: about half a second."""
+    if spec.salt is None:
+        log.warning(
+            "pii_salt_random", extra={"remedy": "Set GATEWAY_PII_HASH_SALT: placeholders then outlive a restart."}
+        )
+    elif len(spec.salt) < MIN_SALT_CHARS:
+        log.warning("pii_salt_short", extra={"remedy": f"Use {MIN_SALT_CHARS} characters or more."})
+    config = MaskingConfig(
+        salt=secrets.token_bytes(32) if spec.salt is None else spec.salt.encode(),
+        detectors=DEFAULT_DETECTORS if spec.detectors is None else frozenset(spec.detectors),
+        custom=tuple(CustomPattern(type_, pattern) for type_, pattern in spec.custom),
+        scope=Scope.GLOBAL if spec.is_global else Scope.PRINCIPAL,
+    )
+    return Screen(Masker(config), Restoring(spec.restore), spec.timeout_s, clock)
 
 
 async def open_store(runtime: Runtime, metrics: Metrics, tasks: Tasks, stack: AsyncExitStack) -> LimitStore:

@@ -59,7 +59,13 @@ async def gateway(
     settings: Mapping[str, str] | None = None, upstreams: str = "mock=mock://local"
 ) -> AsyncIterator[Running]:
     """`settings` without the prefix, e.g. {"RATE_LIMIT_PER_MINUTE": "3"}. KEY is the one key, the rate unlimited."""
-    chosen = {"UPSTREAMS": upstreams, "API_KEYS": KEY, "RATE_LIMIT_PER_MINUTE": "unlimited", "LOG_LEVEL": "error"}
+    chosen = {
+        "UPSTREAMS": upstreams,
+        "API_KEYS": KEY,
+        "RATE_LIMIT_PER_MINUTE": "unlimited",
+        "LOG_LEVEL": "error",
+        "PII_MASKING_ENABLED": "off",
+    }
     environ = {f"GATEWAY_{name}": value for name, value in {**chosen, **(settings or {})}.items()}
     runtime = load(environ).runtime
     records = Records()

@@ -10,11 +10,13 @@ from types import MappingProxyType
 
 from pydantic import SecretStr
 
+from nexus_gateway.core.pii.detectors import DETECTORS, CustomPattern, Detection
+
 from .audit import compile_audit
 from .callers import DEV_KEY_DIGEST, CallerPolicies, compile_caller_policies, compile_key, compile_keys
 from .problems import Report, did_you_mean, shown
 from .routes import compile_fallbacks, compile_policies
-from .runtime import BreakerSpec, Runtime, ShadowSpec, Timeouts
+from .runtime import BreakerSpec, MaskingSpec, Runtime, ShadowSpec, Timeouts
 from .schema import Settings, variable
 from .tokens import compile_tokens
 from .upstreams import Upstreams, compile_upstreams
@@ -49,6 +51,7 @@ def compile_settings(
         policies=MappingProxyType(policies),
         breaker=BreakerSpec(settings.circuit_breaker_max_failures, settings.circuit_breaker_reset_seconds),
         shadow=compiler.shadow(upstreams),
+        masking=compiler.masking(),
         routing_headers=settings.routing_headers,
         default_output_tokens=settings.default_output_tokens,
         bytes_per_token=settings.bytes_per_token,
@@ -112,6 +115,35 @@ class _Compiler:
                 )
             return None
         return ShadowSpec(target, settings.shadow_percent, settings.shadow_max_bytes)
+
+    def masking(self) -> MaskingSpec | None:
+        settings = self._settings
+        detectors = settings.pii_detectors
+        for name in detectors or ():
+            if name not in DETECTORS:
+                self._report.refuse(
+                    self.place("pii_detectors"), f"{shown(name)} is no detector.", did_you_mean(name, DETECTORS)
+                )
+        custom = []
+        for type_, pattern in settings.pii_custom.items():
+            try:
+                Detection((), [CustomPattern(type_, str(pattern))])
+            except ValueError as exc:
+                self._report.refuse(
+                    f"{self.place('pii_custom')}: {shown(type_)}", str(exc), 'Write {"TICKET": "T-[0-9]{6}"}.'
+                )
+            else:
+                custom.append((type_, str(pattern)))
+        if not settings.pii_masking_enabled:
+            return None
+        return MaskingSpec(
+            salt=_plain(settings.pii_hash_salt),
+            is_global=settings.pii_scope == "global",
+            restore=settings.pii_restore,
+            detectors=detectors,
+            custom=tuple(custom),
+            timeout_s=settings.pii_timeout_seconds,
+        )
 
     def admin_key(self, digests: Collection[bytes]) -> bytes | None:
         place = self.place("admin_key")

@@ -9,12 +9,10 @@ from typing import Final
 
 SETTINGS: Final[Mapping[str, Collection[object]]] = MappingProxyType(
     {  # setting: the values that mean "off", which may be given already; the first one holds until the row goes
-        "pii_masking_enabled": (False,),
-        "pii_hash_salt": (),
         "audit_bodies": ("none",),
     }
 )
 
-SCHEMES: Final = ("grpc", "grpcs", "litellm")  # of GATEWAY_UPSTREAMS
+SCHEMES: Final = ("litellm",)  # of GATEWAY_UPSTREAMS
 
 NOT_YET: Final = "This is not supported yet."

@@ -20,10 +20,10 @@ class UpstreamSpec:
     """One entry of GATEWAY_UPSTREAMS, taken apart and checked. `kind` is the URL's scheme."""
 
     name: str
-    kind: str  # "http" | "https" | "mock"
+    kind: str  # "http" | "https" | "grpc" | "grpcs" | "mock"
     host: str
     port: int
-    base_path: str  # "/v1", or "/some/prefix/v1": operations are appended to it
+    base_path: str  # "/v1", or "/some/prefix/v1": operations are appended to it; "" where the kind has no paths
     model: str | None = None
     api_key: str | None = field(default=None, repr=False)
     timeout_s: float | None = None
@@ -31,8 +31,14 @@ class UpstreamSpec:
     ca_file: str | None = None
     forward_headers: frozenset[str] = frozenset()  # lower-case
     stream_usage: bool = True
+    mask: bool = True  # hide identifiers from it
     health_path: str | None = None  # what to GET to know whether it is well; None: nothing
     mock: "MockSpec | None" = None
+    health_rpc: bool = True  # of gRPC: whether its standard health is asked for
+
+    @property
+    def is_checked(self) -> bool:
+        return self.health_path is not None or (self.kind in ("grpc", "grpcs") and self.health_rpc)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +126,18 @@ class AuditSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class MaskingSpec:
+    """What is hidden from upstreams, and where it comes back. `salt`: None for a random one."""
+
+    salt: str | None = field(default=None, repr=False)
+    is_global: bool = False
+    restore: str = "text"  # "text" | "everywhere" | "off"
+    detectors: tuple[str, ...] | None = None  # None: the usual ones
+    custom: tuple[tuple[str, str], ...] = ()  # type and pattern
+    timeout_s: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
 class Runtime:
     """All the request path knows of the configuration."""
 
@@ -148,6 +166,7 @@ class Runtime:
     redis_url: str | None = field(default=None, repr=False)
     redis_failure_mode: str = "local"
     health_check_s: float = 5.0  # between two checks of one upstream
+    masking: MaskingSpec | None = None
     routing_headers: bool = True  # tell callers who answered
     audit: AuditSpec | None = None
     accepts_dev_key: bool = False  # everybody knows it: worth a warning when others can reach the gateway

@@ -110,6 +110,9 @@ BytesPerToken = Annotated[
 FailureMode = Annotated[str, BeforeValidator(one_of(FAILURE_MODES))]
 Policy = Annotated[str, BeforeValidator(one_of(("drop", "block")))]
 Bodies = Annotated[str, BeforeValidator(one_of(("none", "masked")))]
+Words = Annotated[tuple[str, ...] | None, BeforeValidator(lambda value: tuple(words(value)))]
+Scope = Annotated[str, BeforeValidator(one_of(("principal", "global")))]
+Restore = Annotated[str, BeforeValidator(one_of(("text", "everywhere", "off")))]
 LogLevel = Annotated[str, BeforeValidator(one_of(LOG_LEVELS))]
 JsonObject = Annotated[dict[str, object], BeforeValidator(json_object)]
 Structure = object  # `a=b;c=d` or a mapping; compiled entry by entry
@@ -247,6 +250,26 @@ class Settings(BaseSettings):
     pii_masking_enabled: Switch = _setting(True, PRIVACY, "Whether identifiers of people are hidden from upstreams.")
     pii_hash_salt: Secret = _setting(
         None, PRIVACY, "Makes placeholders the same on every replica.", default_says="random per process"
+    )
+    pii_scope: Scope = _setting(
+        "principal", PRIVACY, "Who gets the same placeholder for the same value: one `principal`, or all: `global`."
+    )
+    pii_restore: Restore = _setting(
+        "text",
+        PRIVACY,
+        "Where answers get the caller's values back: `text` (not in links), `everywhere` or `off`.",
+    )
+    pii_detectors: Words = _setting(
+        None,
+        PRIVACY,
+        "What is looked for, with commas between. See [Privacy](privacy.md).",
+        default_says="all but `ip`",
+    )
+    pii_custom: JsonObject = _setting(
+        {}, PRIVACY, 'Patterns of your own (RE2), as JSON: `{"TICKET": "T-[0-9]{6}"}`.', default_says="none"
+    )
+    pii_timeout_seconds: Seconds = _setting(
+        2.0, PRIVACY, "How long masking one request may take; after that it is refused."
     )
     audit_logging_enabled: Switch = _setting(
         True, PRIVACY, "Whether every request leaves an audit record. See [Audit](audit.md)."

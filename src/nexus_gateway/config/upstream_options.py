@@ -72,7 +72,8 @@ def _milliseconds(value: object) -> float:
 
 
 _HTTP: Final = ("http", "https")
-_ALL: Final = ("http", "https", "mock")
+GRPC: Final = ("grpc", "grpcs")
+_ALL: Final = (*_HTTP, *GRPC, "mock")
 MOCK: Final = ("mock",)  # options with only this kind describe the mock itself
 _COUNT: Final = "Give a whole number of 1 or more."
 
@@ -88,12 +89,21 @@ OPTIONS: Final[Mapping[str, Option]] = {
     "max_concurrency": Option(
         "max_concurrency", whole(_COUNT, least=1, most=1_000_000), "Requests under way here at once.", _ALL
     ),
-    "ca_file": Option("ca_file", _ca_file, "A PEM file of certificates to trust instead of the system's.", ("https",)),
+    "ca_file": Option(
+        "ca_file", _ca_file, "A PEM file of certificates to trust instead of the system's.", ("https", "grpcs")
+    ),
     "forward_headers": Option(
         "forward_headers", _forwarded, "Headers of the caller to pass on, with commas between them.", _HTTP
     ),
     "health": Option(
         "health_path", _path, "The path to ask for every few seconds; while it fails, the upstream is skipped.", _HTTP
+    ),
+    "mask": Option("mask", switch, "`off` for a server that may see identifiers, such as one of your own.", _ALL),
+    "health_rpc": Option(
+        "health_rpc",
+        switch,
+        "`off`: do not ask for its standard health every few seconds, nor skip it while that is not `SERVING`.",
+        GRPC,
     ),
     "stream_usage": Option(
         "stream_usage", switch, "`off` for a server that refuses `stream_options.include_usage`.", _ALL

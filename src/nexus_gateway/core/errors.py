@@ -111,6 +111,10 @@ class CircuitOpen(GatewayError):
         self.retry_after_s = retry_after_s
 
 
+class MaskingFailed(GatewayError):
+    """What a detector would have found is unknown, so nothing may be sent."""
+
+
 class InternalError(GatewayError):
     """A defect of ours; the caller is told the request id only."""
 

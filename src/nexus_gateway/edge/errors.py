@@ -32,6 +32,7 @@ RENDERED: Final[dict[type[GatewayError], tuple[int, str, str]]] = {  # status, t
     errors.UnsupportedMediaType: (415, "invalid_request_error", "unsupported_media_type"),
     errors.HeadTooLarge: (431, "invalid_request_error", "headers_too_large"),
     errors.RateLimited: (429, "requests", "rate_limit_exceeded"),
+    errors.MaskingFailed: (500, "server_error", "masking_failed"),
     errors.InternalError: (500, "server_error", "internal_error"),
     errors.Draining: (503, "server_error", "shutting_down"),
     errors.LimitsUnavailable: (503, "server_error", "limits_unavailable"),
@@ -75,7 +76,7 @@ def render(error: GatewayError) -> Rendered:
         status = error.status
     if status == 401:
         headers.append(_CHALLENGE)
-    elif status in (502, 504):
+    elif status in (502, 504) or isinstance(error, errors.MaskingFailed):
         headers.append(_DO_NOT_RETRY)
     elif isinstance(error, errors.MethodNotAllowed):
         headers.append((b"allow", error.allowed.encode("ascii")))

@@ -7,6 +7,7 @@ from nexus_gateway.core.account import Hold
 from nexus_gateway.core.model import Call, CallRecord, Operation
 from nexus_gateway.upstreams.base import Headers
 
+from .screen import Screened
 from .stream import EventStream
 
 
@@ -21,6 +22,7 @@ class Arrival:
     read_body: Callable[[], Awaitable[bytes]]
     record: CallRecord
     call: Call | None = None  # once the body was understood
+    screened: Screened | None = None  # the same with placeholders, where something is to be hidden
     hold: Hold | None = None  # of the caller's limits, until the pipeline settles it
     client: str | None = None  # the address at the other end of the connection: the caller's, or a proxy's
 

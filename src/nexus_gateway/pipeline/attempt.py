@@ -49,6 +49,7 @@ class Attempt:
         "_judge",
         "_model",
         "_permit",
+        "_restorer",
         "_started_s",
         "_status",
     )
@@ -64,7 +65,9 @@ class Attempt:
         permit: Permit,
     ) -> None:
         self._bounds = bounds
-        self._call = call
+        screened = arrival.screened if endpoint.upstream.traits.mask else None
+        self._call = call if screened is None else screened.call  # as this upstream may see it
+        self._restorer = None if screened is None else screened.restorer()
         self._arrival = arrival
         self._endpoint = endpoint
         self._model = model
@@ -76,7 +79,7 @@ class Attempt:
         self._judge: StreamJudge | None = None
 
     async def run(self, sketch: Sketch | None = None) -> Answer:
-        """The answer, a stream as soon as its first event is there. `sketch` takes in the events of a stream.
+        """The answer, a stream as soon as its first event is there. `sketch` takes in what the upstream said.
 
         Raises UpstreamError.
         """
@@ -87,7 +90,7 @@ class Attempt:
         try:
             reply = await self._endpoint.upstream.send(self._request())
             self._status = reply.status
-            answer = await (self._read_stream(reply, sketch) if self._call.stream else self._read_plain(reply))
+            answer = await (self._read_stream if self._call.stream else self._read_plain)(reply, sketch)
             handed_over = self._call.stream
             outcome = OK
             return answer
@@ -116,7 +119,7 @@ class Attempt:
             deadline_s=self._deadline_s,
         )
 
-    async def _read_plain(self, reply: Reply) -> Answer:
+    async def _read_plain(self, reply: Reply, sketch: Sketch | None) -> Answer:
         if reply.status != 200:
             raise await self._failure(reply)
         if "json" not in reply.headers.get("content-type", ""):
@@ -125,6 +128,10 @@ class Attempt:
         usage = read_answer(self._call.operation, body, self._endpoint.name)
         if usage is not None:
             self._note(usage)
+        if sketch is not None:
+            sketch.add(body)
+        if self._restorer is not None:
+            body = self._restorer.whole(body)
         return Answer(_told(reply), body)
 
     async def _read_stream(self, reply: Reply, sketch: Sketch | None) -> Answer:
@@ -135,7 +142,7 @@ class Attempt:
         call, name = self._call, self._endpoint.name
         self._judge = StreamJudge(name, choices=call.choices, keep_usage=call.include_usage)
         breaker = self._endpoint.health.breaker
-        stream = EventStream(name, reply, self._judge, self._bounds, breaker, self._settle, sketch)
+        stream = EventStream(name, reply, self._judge, self._bounds, breaker, self._settle, sketch, self._restorer)
         await stream.start(self._deadline_s)
         now_s = self._bounds.clock()
         self._endpoint.health.vouch(self._permit, now_s - self._started_s, now_s)

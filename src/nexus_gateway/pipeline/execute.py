@@ -73,8 +73,6 @@ class Executor:
         except BaseException:
             mirror.served(False)
             raise
-        if isinstance(answer.body, bytes):
-            mirror.sketch.add(answer.body)
         answer.served = mirror.served
         return answer
 

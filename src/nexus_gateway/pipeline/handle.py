@@ -17,6 +17,7 @@ from .authenticate import Authenticator
 from .endpoint import Endpoint
 from .execute import Executor
 from .route import Routes
+from .screen import Screen
 
 
 class Pipeline:
@@ -28,12 +29,14 @@ class Pipeline:
         admission: Admission,
         routes: Routes,
         executor: Executor,
+        screen: Screen | None = None,
         audit: AuditState | None = None,
     ) -> None:
         self.authenticator = authenticator
         self.routes = routes
         self._admission = admission
         self._executor = executor
+        self._screen = screen
         self._audit = audit
 
     @property
@@ -59,6 +62,8 @@ class Pipeline:
         route = self.routes.find(call.model)
         record.model, record.route = call.model, route.name
         arrival.call, arrival.hold = await self._admission.admit(principal, call, record)
+        if self._screen is not None:
+            arrival.screened = await self._screen.screen(arrival.call, principal, record)
         return await self._executor.execute(arrival.call, route, principal, arrival)
 
     def finish(self, arrival: Arrival) -> None:

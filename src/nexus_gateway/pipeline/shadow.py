@@ -122,20 +122,20 @@ class Shadow:
         original = mirror.arrival.record
         record = CallRecord(original.request_id, call.operation, time.time(), now_s)
         arrival = Arrival(call.operation, mirror.arrival.headers, mirror.arrival.fields, no_body, record)
+        arrival.screened = mirror.arrival.screened
         model = endpoint.upstream.traits.model or endpoint.name
         attempt = Attempt(bounds, call, arrival, endpoint, model, endpoint.attempt, permit)
         sketch = Sketch()
         with suppress(UpstreamError):  # the attempt's record says how it ended, and that is compared
             answer = await attempt.run(sketch)
             record.first_byte_at_s = bounds.clock()
-            await self._read(answer, sketch)
+            await self._read(answer)
         comparison = compare(_observed(original, mirror.sketch), _observed(record, sketch))
         self._events.shadow_compared(comparison)
         _tell(original, endpoint.name, comparison)
 
-    async def _read(self, answer: Answer, sketch: Sketch) -> None:
+    async def _read(self, answer: Answer) -> None:
         if not isinstance(answer.body, EventStream):
-            sketch.add(answer.body)
             return
         stream = answer.body
         try:

@@ -10,6 +10,7 @@ from typing import Final
 from nexus_gateway.core.answers import StreamJudge
 from nexus_gateway.core.breaker import Breaker
 from nexus_gateway.core.errors import UpstreamError, UpstreamInvalidResponse, UpstreamTimeout, UpstreamTruncated
+from nexus_gateway.core.pii.reply import ReplyRestorer
 from nexus_gateway.core.shadow_compare import Sketch
 from nexus_gateway.core.sse import DONE, EventSplitter, EventTooLong
 from nexus_gateway.upstreams.base import Reply
@@ -41,6 +42,7 @@ class EventStream:
         "_on_close",
         "_ready",
         "_reply",
+        "_restorer",
         "_sketch",
         "_splitter",
         "_upstream",
@@ -56,6 +58,7 @@ class EventStream:
         breaker: Breaker,
         on_close: OnClose,
         sketch: Sketch | None = None,
+        restorer: ReplyRestorer | None = None,
     ) -> None:
         self._upstream = upstream
         self._reply = reply
@@ -66,6 +69,7 @@ class EventStream:
         self._grace_until_s: float | None = None
         self._on_close: OnClose | None = on_close
         self._sketch = sketch
+        self._restorer = restorer
         self._splitter = EventSplitter()
         self._ready: list[bytes] = []
         self._failure: UpstreamError | None = None
@@ -144,6 +148,8 @@ class EventStream:
             if self._sketch is not None:
                 self._sketch.add(data)
             if self._judge.admit(data):
+                if self._restorer is not None:
+                    data = self._restorer.event(data)
                 self._ready.append(b"data: %b\n\n" % data)
                 self.events += 1
 

@@ -32,6 +32,7 @@ class Traits:
     stream_usage: bool = True  # whether a stream may be asked for its usage
     timeout_s: float | None = None  # tightens GATEWAY_REQUEST_TIMEOUT_SECONDS
     max_concurrency: int | None = None  # attempts under way at once; None: unlimited
+    mask: bool = True  # whether identifiers are hidden from it
 
 
 class UpstreamRequest(msgspec.Struct, frozen=True, gc=False):

@@ -43,7 +43,7 @@ class HttpUpstream:
 
     def __init__(self, spec: UpstreamSpec, timeouts: Timeouts, *, max_answer_bytes: int = 128 << 20) -> None:
         self.name = spec.name
-        self.traits = Traits(spec.model, spec.stream_usage, spec.timeout_s, spec.max_concurrency)
+        self.traits = Traits(spec.model, spec.stream_usage, spec.timeout_s, spec.max_concurrency, spec.mask)
         self._max_answer_bytes = max_answer_bytes
         self._passed = (PASSED_HEADERS | {name.encode() for name in spec.forward_headers}) - _NEVER_PASSED
         self._heads = {operation: _head(spec, operation) for operation in Operation}

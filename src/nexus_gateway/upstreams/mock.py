@@ -30,7 +30,7 @@ class MockUpstream:
 
     def __init__(self, spec: UpstreamSpec) -> None:
         self.name = spec.name
-        self.traits = Traits(spec.model, spec.stream_usage, spec.timeout_s, spec.max_concurrency)
+        self.traits = Traits(spec.model, spec.stream_usage, spec.timeout_s, spec.max_concurrency, spec.mask)
         self.behaviour = spec.mock or MockSpec()
         self.active = 0
         self._errors = ErrorShare(self.behaviour.error_rate, self.behaviour.seed)

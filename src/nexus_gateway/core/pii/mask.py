@@ -1,0 +1,255 @@
+"""Takes identifiers out of what goes upstream.
+
+For:      a body in which placeholders stand for the caller's values, byte for byte the same everywhere else, and the
+          table to turn them back.
+Touches:  nothing. Salt and choice of detectors are brought.
+"""
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final, NamedTuple
+
+import msgspec
+
+from nexus_gateway.core.errors import MaskingFailed
+from nexus_gateway.core.model import Operation
+
+from .arguments import InnerStrings
+from .detectors import DEFAULT_DETECTORS, CustomPattern, Detection
+from .evidence import Hit
+from .fold import Folded
+from .placeholders import Placeholders, TypeNames, keyed_digest
+from .scan import Kind, scan
+from .suspicion import suspect
+
+WHOLE_BYTES: Final = 128 << 10  # up to here one search over the body decides whether to look closer
+WINDOW_BYTES: Final = 4 << 10  # what is searched between two pauses: below 5 ms, however many hits it holds
+CONTEXT_BYTES: Final = 256  # before a window, for the words that a detector looks for
+LONGEST_BYTES: Final = 512  # behind a window, for what begins in it
+LONGEST_SECRET_BYTES: Final = 18 << 10  # the same, when something reaches the end of that: keys and tokens
+NEAR_THE_END_BYTES: Final = 128  # what ends so close to the end of what was searched may have been cut off there
+_LONGEST_ESCAPE: Final = 16
+_LONGEST_RUN: Final = 64  # of backslashes; a longer one is cut, which harms nothing as no identifier holds one
+
+
+class Scope(Enum):
+    """Who gets the same placeholder for the same value: one caller in all requests, or everybody."""
+
+    PRINCIPAL = "principal"
+    GLOBAL = "global"
+
+
+@dataclass(frozen=True, slots=True)
+class MaskingConfig:
+    """What to look for, and what placeholders are made of."""
+
+    salt: bytes = field(repr=False)
+    detectors: frozenset[str] = DEFAULT_DETECTORS
+    custom: tuple[CustomPattern, ...] = ()
+    scope: Scope = Scope.PRINCIPAL
+
+
+class Masked(NamedTuple):
+    """A body with placeholders. `table`: placeholder -> the caller's own text. `counts`: occurrences by type."""
+
+    body: bytes
+    table: Mapping[str, str]
+    counts: Mapping[str, int]
+
+
+class MaskedText(NamedTuple):
+    """The same of a plain text."""
+
+    text: str
+    table: Mapping[str, str]
+    counts: Mapping[str, int]
+
+
+class Finding(NamedTuple):
+    """One hit, for people. `start` and `end` count characters of the text."""
+
+    start: int
+    end: int
+    type: str
+    detector: str
+    why: str
+
+
+class Masker:
+    """Compiled once, at start-up: about half a second. Raises ValueError for an unknown detector or a bad pattern."""
+
+    __slots__ = ("_detection", "_digest", "_scope", "_suspects")
+
+    def __init__(self, config: MaskingConfig) -> None:
+        self._detection = Detection(config.detectors, config.custom)
+        # An operator's pattern may match what no first look foresees, so everything is looked at closely.
+        self._suspects = None if config.custom else suspect(self._detection.hints)
+        self._digest = keyed_digest(config.salt)
+        self._scope = config.scope
+
+    def mask_body(self, body: bytes, operation: Operation, principal_id: str) -> Masked | None:
+        """None when there is nothing to mask. Raises MaskingFailed.
+
+        `body` is valid JSON; it takes up to half a second per megabyte, so larger bodies belong to `mask_steps`.
+        """
+        if not self.needs_steps(body) and self._is_clean(body, 0, len(body)):
+            return None
+        steps = self.mask_steps(body, operation, principal_id)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as done:
+                masked: Masked | None = done.value
+                return masked
+
+    def needs_steps(self, body: bytes) -> bool:
+        """Whether `mask_body` would take longer than an event loop should stand still."""
+        return len(body) > WHOLE_BYTES
+
+    def mask_steps(self, body: bytes, operation: Operation, principal_id: str) -> Generator[None, None, Masked | None]:
+        """The same, pausing after every few milliseconds of work; what it returns is `mask_body`'s result."""
+        names = self._names(operation, principal_id)
+        pieces: list[bytes] = []
+        done = 0
+        try:
+            for first, last, kind in scan(body, operation):
+                if kind is Kind.NOTHING:
+                    yield
+                    continue
+                strings = InnerStrings(body, first, last) if kind is Kind.ARGUMENTS else None
+                for hits in self._windows(body, first, last):
+                    for hit in hits if strings is None else _placed(hits, strings, body):
+                        start, end, rule, normal = hit
+                        name = names.known(rule.type, normal)
+                        if name is None:
+                            name = names.name(rule.type, normal, _original(body[start:end], kind))
+                        if strings is not None and strings.is_bare(start):
+                            name = b'\\"%b\\"' % name
+                        pieces += body[done:start], name
+                        done = end
+                    yield
+        except Exception as exc:  # whatever it is, the text may not leave
+            raise MaskingFailed(f"The request could not be masked ({type(exc).__name__}).") from None
+        if not pieces:
+            return None
+        pieces.append(body[done:])
+        return Masked(b"".join(pieces), names.table, names.counts)
+
+    def mask_text(self, text: str, principal_id: str = "") -> MaskedText:
+        """Plain text, for the audit log and the command line. Raises MaskingFailed."""
+        raw = _encode(text)
+        names = self._names(Operation.CHAT, principal_id)
+        pieces: list[bytes] = []
+        done = 0
+        for start, end, rule, normal in self._hits_of(raw):
+            name = names.known(rule.type, normal) or names.name(rule.type, normal, raw[start:end].decode())
+            pieces += raw[done:start], name
+            done = end
+        pieces.append(raw[done:])
+        return MaskedText(b"".join(pieces).decode(), names.table, names.counts)
+
+    def explain(self, text: str) -> list[Finding]:
+        """What would be masked in a plain text, by which detector, and why. Raises MaskingFailed."""
+        raw = _encode(text)
+        findings = []
+        chars = counted = 0
+        for start, end, rule, _ in self._hits_of(raw):
+            first = chars + len(raw[counted:start].decode())
+            chars, counted = first + len(raw[start:end].decode()), end
+            findings.append(Finding(first, chars, rule.type, rule.detector, rule.why))
+        return findings
+
+    def _names(self, operation: Operation, principal_id: str) -> Placeholders:
+        kind = TypeNames if operation is Operation.EMBEDDINGS else Placeholders
+        return kind(self._digest, principal_id if self._scope is Scope.PRINCIPAL else "")
+
+    def _is_clean(self, body: bytes, start: int, end: int) -> bool:
+        return self._suspects is not None and self._suspects(body, start, end)[0][0] < 0
+
+    def _hits_of(self, raw: bytes) -> list[Hit]:
+        try:
+            return [hit for hits in self._windows(raw, 0, len(raw)) for hit in hits]
+        except Exception as exc:
+            raise MaskingFailed(f"The text could not be masked ({type(exc).__name__}).") from None
+
+    def _windows(self, body: bytes, start: int, end: int) -> Generator[list[Hit], None, None]:
+        """The hits in a part of the body, in its own positions. Neither splits an escape nor a character."""
+        if end - start <= WINDOW_BYTES + LONGEST_BYTES:
+            yield [] if self._is_clean(body, start, end) else self._find(body[start:end], start)
+            return
+        at = covered = start
+        while at < end:
+            stop = end if end - at <= WINDOW_BYTES + LONGEST_BYTES else _boundary(body, at + WINDOW_BYTES, at)
+            hits = self._search(body, at, stop, (start, end))
+            hits = [hit for hit in hits if at <= hit[0] < stop and hit[0] >= covered]
+            covered = hits[-1][1] if hits else covered
+            at = stop
+            yield hits
+
+    def _search(self, body: bytes, at: int, stop: int, limits: tuple[int, int]) -> list[Hit]:
+        """Hits that begin between `at` and `stop`, and maybe some around."""
+        first = max(limits[0], at - CONTEXT_BYTES)
+        if first > limits[0]:
+            first = _boundary(body, first, limits[0])
+        hits: list[Hit] = []
+        for ahead in (LONGEST_BYTES, LONGEST_SECRET_BYTES):
+            last = limits[1] if stop + ahead >= limits[1] else _boundary(body, stop + ahead, stop)
+            if self._is_clean(body, first, last):
+                return []
+            hits = self._find(body[first:last], first)
+            if last == limits[1] or not any(hit[0] < stop and hit[1] > last - NEAR_THE_END_BYTES for hit in hits):
+                break
+        return hits
+
+    def _find(self, raw: bytes, offset: int) -> list[Hit]:
+        folded = Folded(raw)
+        hits = self._detection.find(folded.text)
+        if folded.is_mapped:
+            spans = [folded.source_span(start, end) for start, end, _, _ in hits]
+            return [
+                (start + offset, end + offset, hit[2], hit[3]) for (start, end), hit in zip(spans, hits, strict=True)
+            ]
+        return [(start + offset, end + offset, rule, normal) for start, end, rule, normal in hits]
+
+
+def _placed(hits: list[Hit], strings: InnerStrings, body: bytes) -> Generator[Hit, None, None]:
+    """The hits as the inner JSON allows them to be replaced: no string's border is crossed."""
+    for start, end, rule, normal in hits:
+        places = strings.places(start, end)
+        for first, last in places:
+            yield first, last, rule, normal if len(places) == 1 else body[first:last]
+
+
+def _boundary(body: bytes, at: int, floor: int) -> int:
+    """The last place at or before `at` that is no part of a character or of an escape."""
+    while at > floor and body[at] & 0xC0 == 0x80:
+        at -= 1
+    backslash = body.rfind(b"\\", max(floor, at - _LONGEST_ESCAPE), at)
+    if backslash < 0:
+        return at
+    lowest = max(floor, at - _LONGEST_RUN)
+    while backslash > lowest and body[backslash - 1 : backslash] == b"\\":
+        backslash -= 1
+    return backslash if backslash > floor else at
+
+
+def _original(raw: bytes, kind: Kind) -> str:
+    """The caller's own text, as a person would read it."""
+    if b"\\" not in raw:
+        return raw.decode()
+    text: str = msgspec.json.decode(b'"' + raw + b'"')
+    if kind is Kind.ARGUMENTS and "\\" in text:
+        try:
+            text = msgspec.json.decode(f'"{text}"')
+        except msgspec.DecodeError:  # not JSON after all
+            return text
+    return text
+
+
+def _encode(text: str) -> bytes:
+    """Half a surrogate pair, which JSON can say and UTF-8 cannot, becomes the replacement character."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
