@@ -4,10 +4,12 @@ For:      verifying a chain, reading records, and the public key that goes with 
 Touches:  the files named on the command line. Answers go to stdout, progress and complaints to stderr.
 """
 
+import math
 import os
 import sys
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -67,14 +69,14 @@ def read_anchors(paths: tuple[Path, ...]) -> list[Anchor]:
 
 
 def in_order(files: tuple[Path, ...]) -> list[Path]:
-    """By the number of each file's first record; a file where it cannot be read keeps to its neighbour before."""
-    numbers: dict[Path, int] = {}
-    before = -1
-    for path in files:
-        with path.open("rb") as file:
-            link = read_link(file.readline().rstrip(b"\n"))
-        before = numbers[path] = before if link is None else link.seq
-    return sorted(numbers, key=lambda path: numbers[path])
+    """By the number of each file's first record that can be read; files without any come last."""
+    return sorted(dict.fromkeys(files), key=_first_seq)
+
+
+def _first_seq(path: Path) -> float:
+    with path.open("rb") as file:
+        links = (read_link(line.rstrip(b"\n")) for line in islice(file, 100))
+        return next((link.seq for link in links if link is not None), math.inf)
 
 
 def read_files(files: list[Path], verification: Verification) -> None:
