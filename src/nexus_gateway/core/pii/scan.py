@@ -55,6 +55,7 @@ _MESSAGE: Final = Node(
         b"name": _TEXT,
         b"refusal": _TEXT,
         b"reasoning": _CONTENT,
+        b"thinking": _CONTENT,
         b"reasoning_content": _CONTENT,
         b"tool_calls": Node(members={b"function": _CALL, b"custom": Node(members={b"input": _TEXT})}),
         b"function_call": _CALL,
