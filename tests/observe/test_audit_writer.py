@@ -158,18 +158,32 @@ with writing(path) as writer:
     writer.put(records(20, 20))
     eventually(lambda: writer.failing)
     print(path.read_bytes()[-1:] == b"\\n")
+    if sys.argv[2:]:
+        path.rename(sys.argv[2])
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     eventually(lambda: not writer.failing)
 """
 
 
-def test_a_full_disk_leaves_whole_lines_and_loses_nothing(path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", FULL, str(path)], capture_output=True, cwd=ROOT, timeout=25, check=False
-    )
+def fill_the_disk(*arguments: Path) -> None:
+    command = [sys.executable, "-c", FULL, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, cwd=ROOT, timeout=25, check=False)
     assert (done.stderr, done.stdout) == (b"audit_failing\naudit_recovered\n", b"True\n")
+
+
+def test_a_full_disk_leaves_whole_lines_and_loses_nothing(path: Path) -> None:
+    fill_the_disk(path)
     assert verify(path).finding is None
     assert request_ids(path) == [f"req-{number}" for number in range(40)]
+
+
+def test_a_file_that_is_moved_to_make_room_is_continued_in_a_new_one(path: Path) -> None:
+    moved = path.parent / "moved"
+    fill_the_disk(path, moved)
+    assert verify(moved, path).finding is None
+    assert verify(path).finding is None
+    assert request_ids(moved, path) == [f"req-{number}" for number in range(40)]
+    assert request_ids(path)
 
 
 def test_a_device_that_is_always_full_is_survived() -> None:

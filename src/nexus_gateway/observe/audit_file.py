@@ -43,7 +43,7 @@ class AuditFile:
         self.path = path
         self._max_bytes = max_bytes
         self._fd = -1
-        self._is_regular = False
+        self.is_regular = False
         self._size = 0
         self._is_torn = False  # a failed write left something behind that has to go first
         self._sent = 0  # of the lines being written to a pipe
@@ -54,7 +54,7 @@ class AuditFile:
 
     @property
     def is_full(self) -> bool:
-        return self._is_regular and self._size >= self._max_bytes
+        return self.is_regular and self._size >= self._max_bytes
 
     def open(self) -> Found:
         """Open it for this process alone, and say what is in it."""
@@ -62,8 +62,8 @@ class AuditFile:
         fd = os.open(self.path, flags, MODE)
         try:
             status = os.fstat(fd)
-            self._is_regular = stat.S_ISREG(status.st_mode)
-            found = self._look(fd, status.st_size) if self._is_regular else EMPTY
+            self.is_regular = stat.S_ISREG(status.st_mode)
+            found = self._look(fd, status.st_size) if self.is_regular else EMPTY
         except OSError:
             os.close(fd)
             raise
@@ -86,11 +86,11 @@ class AuditFile:
         """What the last rotated file holds: the chain goes on from there when a new file was about to be begun."""
         own = Path(self.path)
         rotated = [each for each in own.parent.glob(f"{own.name}.*") if _ROTATED.fullmatch(each.name[len(own.name) :])]
-        return read_ends(str(max(rotated))) if rotated and self._is_regular else EMPTY
+        return read_ends(str(max(rotated))) if rotated and self.is_regular else EMPTY
 
     def write(self, lines: bytes) -> None:
         """Write all of it. After a failure the next call must bring the same bytes."""
-        if self._is_regular:
+        if self.is_regular:
             self._write_whole(lines)
         else:
             self._write_on(lines)
@@ -134,16 +134,20 @@ class AuditFile:
             raise TimeoutError(errno.ETIMEDOUT, "Nobody reads it", self.path)
 
     def sync(self) -> None:
-        """To the disk. Closes a file that was moved away, or deleted, so that the next `open` makes a new one."""
-        if not self._is_regular:
+        """To the disk."""
+        if self.is_regular:
+            os.fsync(self._fd)
+            self.leave_if_moved()
+
+    def leave_if_moved(self) -> None:
+        """Close a file that was moved away, or deleted, so that the next `open` makes a new one."""
+        if not self.is_regular:
             return
-        os.fsync(self._fd)
         try:
-            status = os.stat(self.path)
+            is_there = os.path.samestat(os.stat(self.path), os.fstat(self._fd))
         except FileNotFoundError:
-            self.close()
-            return
-        if not os.path.samestat(status, os.fstat(self._fd)):
+            is_there = False
+        if not is_there:
             self.close()
 
     def rotate(self, last_seq: int) -> None:

@@ -64,6 +64,7 @@ class AuditWriter:
         self._since_checkpoint = 0
         self._pending = b""  # linked, but not written yet
         self._checkpoints: list[bytes] = []  # among them
+        self._is_linked = False  # a batch is, and has to go out as it is
         self._synced_at_s = 0.0
         self._is_dirty = False
         self._no_rotation_until_s = 0.0
@@ -148,22 +149,31 @@ class AuditWriter:
 
     def _deliver(self, batch: list[Entry]) -> bool:
         """Until it is written. False when the gateway closes and it cannot be."""
-        linked = False
-
-        def write() -> None:
-            nonlocal linked
-            if not linked:
-                self._make_ready()
-                self._link(batch)
-                linked = True
-            self._flush()
-
-        while not self._attempt(write):
+        while not self._attempt(lambda: self._write(batch)):
             if self._closing.is_set():
                 return False
             self._closing.wait(self._retry_s)
         self._taken += len(batch)
         return True
+
+    def _write(self, batch: list[Entry]) -> None:
+        if self._is_linked:  # part of it is in a pipe already
+            self._flush()
+        else:
+            self._make_ready()
+            chain, since_checkpoint = self._chain, self._since_checkpoint
+            self._chain = Chain(chain.id, chain.seq, chain.head)
+            self._link(batch)
+            try:
+                self._flush()
+            except OSError:
+                self._is_linked = not self._file.is_regular
+                if not self._is_linked:  # nothing of it was written: it may well go into another file than this one
+                    self._chain, self._since_checkpoint = chain, since_checkpoint
+                    self._pending = b""
+                    self._checkpoints.clear()
+                raise
+        self._is_linked = False
 
     def _attempt(self, action: Callable[[], None]) -> bool:
         self._busy_since_s = time.monotonic()
@@ -183,6 +193,8 @@ class AuditWriter:
 
     def _make_ready(self) -> None:
         """Everything is written and the file is open, synchronised and not full."""
+        if self._has_failed and self._file.is_open:
+            self._file.leave_if_moved()  # perhaps to make room on the disk
         self._open()
         self._flush()
         now_s = time.monotonic()
