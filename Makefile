@@ -12,7 +12,7 @@ LOCK_ARGS ?=
 BIN := .venv/bin
 UV := .venv/uv/bin/uv
 
-.PHONY: help run test check format smoke bench lock clean
+.PHONY: help run test check format proto smoke bench lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -23,17 +23,21 @@ run: .venv/runtime.stamp ## start on http://127.0.0.1:8000 with the built-in moc
 test: .venv/dev.stamp ## all tests, one seed
 	@$(BIN)/pytest $(PYTEST_ARGS)
 
-check: .venv/dev.stamp ## format, lint, types, import contracts, dependencies, shell scripts
+check: .venv/dev.stamp ## format, lint, types, import contracts, dependencies, fresh stubs, shell scripts
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/deptry src
+	@$(BIN)/python proto/generate.py --check
 	@$(BIN)/shellcheck gateway/scripts/*.sh .ci/run
 
 format: .venv/dev.stamp ## rewrite the code in the project's format
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+proto: .venv/dev.stamp ## make the stubs of the worker contract anew
+	@$(BIN)/python proto/generate.py
 
 smoke: .venv/runtime.stamp ## an agent's turns against a running gateway, or one of its own
 	@./gateway/scripts/agent_client_smoke.sh

@@ -69,6 +69,8 @@ def test_a_base_url_means_the_same_with_and_without_its_version(prefix: str, sla
         ("http://host/v1beta/openai", ("http", "host", 80, "/v1beta/openai")),
         ("http://host/api/paas/v4", ("http", "host", 80, "/api/paas/v4")),
         ("http://my_service:80/v1?", ("http", "my_service", 80, "/v1")),
+        ("grpc://host", ("grpc", "host", 50051, "")),
+        ("grpcs://[::1]:8443/", ("grpcs", "::1", 8443, "")),
         ("mock://local", ("mock", "local", 0, "/v1")),
     ],
 )
@@ -81,7 +83,7 @@ def test_a_url_is_taken_apart(url: str, expected: tuple[str, str, int, str]) -> 
     ("url", "why"),
     [
         ("localhost:8001", "no scheme"),
-        ("htp://host", "htp:// is an unknown scheme. Known: http, https, mock"),
+        ("htp://host", "htp:// is an unknown scheme. Known: http, https, grpc, grpcs, mock"),
         ("ht tp://host", "unknown scheme"),
         ("http://", "no valid host"),
         ("http://:80", "no valid host"),
@@ -103,6 +105,10 @@ def test_a_url_is_taken_apart(url: str, expected: tuple[str, str, int, str]) -> 
         ("http://host?delay_ms=5", "no option of http:// upstreams"),
         ("http://host?ca_file=/x", "no option of http:// upstreams"),
         ("mock://local?api_key_env=KEY", "no option of mock:// upstreams"),
+        ("grpc://host/v1", "has no path"),
+        ("grpc://host?ca_file=/x", "no option of grpc:// upstreams"),
+        ("grpcs://host?api_key_env=KEY", "no option of grpcs:// upstreams"),
+        ("http://host?health_rpc=off", "no option of http:// upstreams"),
         ("http://host?model=a&model=b", "'model' stands twice"),
         ("http://host?model=", "empty"),
         ("http://host?model", "empty"),
@@ -115,6 +121,20 @@ def test_a_bad_url_is_refused(url: str, why: str) -> None:
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_a_kind_that_comes_later_is_known(scheme: str) -> None:
     assert "not supported yet" in refusal(f"a={scheme}://somewhere")
+
+
+@pytest.mark.parametrize(
+    ("url", "is_checked"),
+    [
+        ("http://host", False),
+        ("http://host?health=/health", True),
+        ("grpc://host", True),
+        ("grpcs://host?health_rpc=off", False),
+        ("mock://local", False),
+    ],
+)
+def test_a_worker_is_asked_how_it_is_unless_told_otherwise(url: str, is_checked: bool) -> None:
+    assert sound(f"a={url}").is_checked is is_checked
 
 
 def test_an_entry_is_split_at_its_first_equals_sign() -> None:

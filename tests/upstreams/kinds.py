@@ -15,7 +15,9 @@ import msgspec
 from nexus_gateway.config.runtime import MockSpec, Timeouts, UpstreamSpec
 from nexus_gateway.core.model import Operation
 from nexus_gateway.upstreams.base import Reply, Upstream, UpstreamRequest
+from nexus_gateway.upstreams.grpc import GrpcUpstream
 from nexus_gateway.upstreams.http import HttpUpstream
+from tests.support.grpc_worker import grpc_worker
 from tests.support.openai_server import Seen, openai_server
 from tests.support.watched_mock import WatchedMock
 
@@ -88,7 +90,20 @@ async def http(behaviour: MockSpec = USUAL, *, cut_bytes: int | None = None) -> 
         await upstream.aclose()
 
 
-KINDS: Final[Mapping[str, Callable[..., AbstractAsyncContextManager[Bench]]]] = {"mock": mock, "http": http}
+@asynccontextmanager
+async def grpc(behaviour: MockSpec = USUAL, *, cut_bytes: int | None = None) -> AsyncIterator[Bench]:
+    async with _left_as_found(), grpc_worker(behaviour) as worker:
+        upstream = GrpcUpstream(UpstreamSpec(NAME, "grpc", "127.0.0.1", worker.port, ""), Timeouts(connect_s=1.0))
+        yield Bench(upstream, worker.model)
+        await worker.model.reach(0)
+        await upstream.aclose()
+
+
+KINDS: Final[Mapping[str, Callable[..., AbstractAsyncContextManager[Bench]]]] = {
+    "mock": mock,
+    "http": http,
+    "grpc": grpc,
+}
 
 
 @asynccontextmanager

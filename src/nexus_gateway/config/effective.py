@@ -41,6 +41,7 @@ def describe_upstream(spec: UpstreamSpec) -> str:
         "ca_file": spec.ca_file,
         "forward_headers": ",".join(sorted(spec.forward_headers)) or None,
         "stream_usage": None if spec.stream_usage else "off",
+        "health_rpc": None if spec.health_rpc else "off",
         **_mock_options(spec.mock),
     }
     said = [f"{key}={_plain(value)}" for key, value in options.items() if value is not None]

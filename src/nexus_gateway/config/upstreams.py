@@ -17,12 +17,13 @@ from .later import SCHEMES
 from .members import Members
 from .problems import Report, at, named
 from .runtime import MockSpec, UpstreamSpec
-from .upstream_options import MOCK, OPTIONS
+from .upstream_options import GRPC, MOCK, OPTIONS
 from .values import BadValue, visible
 
 NAME: Final = re.compile(r"[A-Za-z0-9._:/@-]{1,128}")
 NAME_REMEDY: Final = "Use 1 to 128 letters, digits and . _ : / @ -"
-PORTS: Final[Mapping[str, int]] = {"http": 80, "https": 443, "mock": 0}  # known schemes and their default ports
+PORTS: Final[Mapping[str, int]] = {"http": 80, "https": 443, "grpc": 50051, "grpcs": 443, "mock": 0}
+"""Known schemes and their default ports."""
 
 _ENTRY_REMEDY: Final = "Write name=url, with ; between entries."
 _URL: Final = re.compile(
@@ -118,7 +119,7 @@ class _Entry:
         if parts is None:
             return None
         kind, host, port = parts["scheme"].lower(), *self._authority(parts)
-        base_path = self._base_path(parts["path"])
+        base_path = self._no_path(parts["path"]) if kind in GRPC else self._base_path(parts["path"])
         for key, value in self._query(parts["query"] or "").items():
             if key in options:
                 self._refuse(f"{named(key)} stands twice as an option.", "Keep one of them.")
@@ -134,7 +135,7 @@ class _Entry:
     def _split(self, url: str) -> Mapping[str, Any] | None:
         parts = _URL.fullmatch(url)
         if parts is None:
-            self._refuse("The URL has no scheme.", "Start it with http://, https:// or mock://")
+            self._refuse("The URL has no scheme.", f"Start it with {', '.join(f'{scheme}://' for scheme in PORTS)}.")
             return None
         scheme = parts["scheme"].lower()
         if scheme in SCHEMES:
@@ -178,6 +179,11 @@ class _Entry:
         if "//" in path or any(segment in (".", "..") for segment in path.split("/")):
             self._refuse("The path of the URL has an empty or a dot segment.", "Write the path out.")
         return path if _VERSION.search(path) else f"{path}/v1"
+
+    def _no_path(self, path: str) -> str:
+        if path.strip("/"):
+            self._refuse("A gRPC URL has no path.", "Write scheme://host:port")
+        return ""
 
     def _query(self, query: str) -> dict[str, object]:
         options: dict[str, object] = {}
