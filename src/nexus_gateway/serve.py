@@ -46,10 +46,10 @@ def serve(host: str, port: int, log_level: str | None) -> None:
     try:
         sockets = bind(host, port)
     except OSError as exc:
-        click.echo(f"Cannot listen on {_address(host, port)}: {exc.strerror or exc}. Choose another --port.", err=True)
+        why = os.strerror(exc.errno) if exc.errno is not None and exc.errno > 0 else exc.strerror
+        click.echo(f"Cannot listen on {_address(host, port)}: {why}. Choose another --host or --port.", err=True)
         sys.exit(FAILED)
     port = sockets[0].getsockname()[1]
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     raise_descriptor_limit()
 
     def when_ready() -> None:
@@ -57,6 +57,9 @@ def serve(host: str, port: int, log_level: str | None) -> None:
         spare_the_collector()
 
     server = GatewayServer(build(loaded.runtime), sockets, loaded.runtime.timeouts, when_ready)
+    uvicorn_log = logging.getLogger("uvicorn.error")
+    uvicorn_log.setLevel(logging.WARNING)
+    uvicorn_log.addFilter(lambda record: not server.force_exit)  # an application cut short would leave its stack
     server.run()
     sys.exit(0 if server.started and not server.force_exit else FAILED)
 

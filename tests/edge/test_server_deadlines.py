@@ -22,14 +22,18 @@ HEAD: Final = b"POST /v1/chat/completions HTTP/1.1\r\nhost: gateway\r\n"
 MANY: Final = 150
 PACE_S: Final = 0.02  # between two bytes of one who trickles
 
-SHORT_HEAD: Final = Timeouts(head_s=0.15, body_s=20, drain_s=0.1)
-SHORT_BODY: Final = Timeouts(head_s=20, body_s=0.15, drain_s=0.1)
+SHORT_HEAD: Final = Timeouts(head_s=0.25, body_s=20, drain_s=0.1)
+SHORT_BODY: Final = Timeouts(head_s=20, body_s=0.25, drain_s=0.1)
 
 
 @asynccontextmanager
-async def callers(served: Served, count: int) -> AsyncIterator[list[Caller]]:
+async def many_who_begin(served: Served, begin: bytes) -> AsyncIterator[list[Caller]]:
     async with AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(Caller(served.port)) for _ in range(count)]
+        callers = []
+        for _ in range(MANY):
+            callers.append(await stack.enter_async_context(Caller(served.port)))
+            await callers[-1].send(begin)
+        yield callers
 
 
 async def trickle(caller: Caller, piece: bytes) -> None:
@@ -78,9 +82,11 @@ async def test_the_deadline_of_a_head_holds_on_a_connection_that_has_served() ->
 
 
 async def test_many_who_trickle_their_heads_are_closed_and_others_served() -> None:
-    async with serving(SmallApp(), SHORT_HEAD) as served, callers(served, MANY) as slow, asyncio.TaskGroup() as group:
-        for caller in slow:
-            await caller.send(HEAD)
+    async with (
+        serving(SmallApp(), SHORT_HEAD) as served,
+        many_who_begin(served, HEAD) as slow,
+        asyncio.TaskGroup() as group,
+    ):
         trickling = [group.create_task(trickle(caller, b"x")) for caller in slow]
         answers = [group.create_task(caller.read_to_end()) for caller in slow]
         await is_served(served)
@@ -108,9 +114,11 @@ async def test_a_body_that_does_not_come_ends_its_request(framing: bytes) -> Non
 
 async def test_many_who_trickle_their_bodies_are_closed_and_others_served() -> None:
     app = SmallApp()
-    async with serving(app, SHORT_BODY) as served, callers(served, MANY) as slow, asyncio.TaskGroup() as group:
-        for caller in slow:
-            await caller.send(HEAD + b"content-length: 10000\r\n\r\n")
+    async with (
+        serving(app, SHORT_BODY) as served,
+        many_who_begin(served, HEAD + b"content-length: 10000\r\n\r\n") as slow,
+        asyncio.TaskGroup() as group,
+    ):
         trickling = [group.create_task(trickle(caller, b"x")) for caller in slow]
         answers = [group.create_task(caller.read_to_end()) for caller in slow]
         await is_served(served)

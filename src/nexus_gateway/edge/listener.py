@@ -1,7 +1,8 @@
 """Listening sockets that nothing but their owner closes.
 
-For:      the server. uvloop's own listener closes itself, silently and for good, at the first accept(2) that fails
-          for want of descriptors or memory; this one leaves callers in the queue and comes back to them.
+For:      the server. Out of descriptors, uvloop's own listener accepts callers only to drop them, and spins once its
+          reserve is gone; closed, it drops who waits in the queue. This one leaves callers in the queue and comes
+          back to them.
 Touches:  listening sockets, and the loop.
 """
 
@@ -22,10 +23,14 @@ log = logging.getLogger(__name__)
 
 def bind(host: str, port: int) -> list[socket.socket]:
     """A listening socket for every address of `host`. Raises OSError if there is none, or another process has it."""
+    try:
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError as exc:  # "127.0.0..1"
+        raise OSError(errno.EINVAL, "not the name of a host") from exc
     listening: list[socket.socket] = []
     missing: OSError | None = None
     with ExitStack() as undo:
-        for family, _, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        for family, _, _, _, address in addresses:
             try:
                 listening.append(undo.enter_context(socket.create_server(address, family=family, backlog=BACKLOG)))
             except OSError as exc:

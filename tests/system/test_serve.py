@@ -1,0 +1,247 @@
+"""`nexus-gateway serve` as operators meet it: a process, its words, its signals, its exit status."""
+
+import asyncio
+import os
+import re
+import resource
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from nexus_gateway.cli import main
+from nexus_gateway.config.settings import load
+from nexus_gateway.serve import introduce
+from tests.support.http_client import Caller
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+COMMAND = Path(sys.executable).parent / "nexus-gateway"
+DEV = {"x-api-key": "dev-key"}
+STREAMS = 50
+STREAM = b'{"model":"mock","stream":true,"messages":[{"role":"user","content":"hello"}]}'
+CUT_SHORT = b"shutting_down"
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    process: asyncio.subprocess.Process
+    introduction: str
+    port: int
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    async def ended(self) -> tuple[int, str]:
+        """Exit status, and what it said on stderr after it was ready."""
+        assert self.process.stderr is not None
+        said = await self.process.stderr.read()
+        return await self.process.wait(), said.decode()
+
+
+async def start(*arguments: str, **settings: str) -> asyncio.subprocess.Process:
+    """`settings` without the prefix, in lower case."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
+    return await asyncio.create_subprocess_exec(
+        str(COMMAND),
+        "serve",
+        *arguments,
+        env={**inherited, **{f"GATEWAY_{name.upper()}": value for name, value in settings.items()}},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+@asynccontextmanager
+async def served(*arguments: str, **settings: str) -> AsyncIterator[Process]:
+    process = await start("--port", "0", *arguments, **settings)
+    assert process.stderr is not None
+    try:
+        lines = [await process.stderr.readline()]
+        while not lines[-1].startswith(b"  keys:"):
+            assert lines[-1], "it ended before it was ready"
+            lines.append(await process.stderr.readline())
+        if b"dev-key" in lines[-1]:
+            lines += [await process.stderr.readline() for _ in range(4)]
+        introduction = b"".join(lines).decode()
+        (port,) = re.findall(r"serves http://\S+:(\d+)/v1", introduction)
+        yield Process(process, introduction, int(port))
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+@asynccontextmanager
+async def streams(port: int) -> AsyncIterator[list[Caller]]:
+    """So many callers who have begun to receive."""
+    async with AsyncExitStack() as stack:
+        callers = [await stack.enter_async_context(Caller(port)) for _ in range(STREAMS)]
+        for caller in callers:
+            await caller.ask(body=STREAM, headers=DEV)
+        for caller in callers:
+            await caller.read_until(b"data: ")
+        yield callers
+
+
+# ---- words
+
+
+async def test_the_line_that_it_prints_works_when_pasted() -> None:
+    async with served() as gateway:
+        command = gateway.introduction[gateway.introduction.index("curl ") :]
+        pasted = await asyncio.create_subprocess_exec(
+            "bash", "-c", command.replace("curl ", "curl -sf ", 1), stdout=asyncio.subprocess.PIPE
+        )
+        answer, _ = await pasted.communicate()
+        assert (pasted.returncode, b'"object":"chat.completion"' in answer) == (0, True)
+        assert "models: mock" in gateway.introduction
+        assert "warning" not in gateway.introduction
+
+
+def test_it_warns_when_others_can_use_the_key_that_everybody_knows() -> None:
+    assert "\nwarning: " in introduce(load({}), "0.0.0.0", 8000)
+    assert "\nwarning: " in introduce(load({}), "::", 8000)
+    assert "warning" not in introduce(load({}), "127.0.0.1", 8000)
+    assert "warning" not in introduce(load({}), "::1", 8000)
+    own_key = introduce(load({"GATEWAY_API_KEYS": "one-of-our-own"}), "0.0.0.0", 8000)
+    assert "warning" not in own_key
+    assert "dev-key" not in own_key
+
+
+def refused(*arguments: str, **settings: str) -> tuple[int, str]:
+    environ = {f"GATEWAY_{name.upper()}": value for name, value in settings.items()}
+    result = CliRunner(env=environ).invoke(main, ["serve", *arguments])
+    return result.exit_code, result.stderr
+
+
+def test_it_does_not_start_with_a_bad_configuration_and_names_every_problem() -> None:
+    status, said = refused(upstreams="mock=ftp://nowhere", rate_limit_per_minute="-1", api_key="x")
+    assert status == 2
+    for name in ("GATEWAY_UPSTREAMS", "GATEWAY_RATE_LIMIT_PER_MINUTE", "GATEWAY_API_KEYS"):
+        assert name in said
+
+
+def test_it_says_when_the_port_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        status, said = refused("--port", str(port))
+    assert status == 1
+    assert said == f"Cannot listen on 127.0.0.1:{port}: Address already in use. Choose another --host or --port.\n"
+
+
+def test_it_says_when_the_address_is_not_one_of_ours() -> None:
+    status, said = refused("--host", "192.0.2.1")  # an address for documentation
+    assert status == 1
+    assert said.startswith("Cannot listen on 192.0.2.1:8000: ")
+
+
+# ---- signals
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_told_to_go_with_many_streams_open_it_finishes_all_of_them(number: signal.Signals) -> None:
+    async with (
+        served(upstreams="mock=mock://local?chunk_delay_ms=25&tokens=20", rate_limit_per_minute="unlimited") as gateway,
+        streams(gateway.port) as callers,
+    ):
+        gateway.signal(number)
+        for answer in await asyncio.gather(*(caller.read_to_end() for caller in callers)):
+            assert answer.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+        assert await gateway.ended() == (0, "")
+
+
+async def test_it_is_not_ready_at_once_and_serves_until_the_delay_is_over() -> None:
+    async with served(drain_delay_seconds="20") as gateway, Caller(gateway.port) as caller:
+        await caller.send(b"GET /readyz HTTP/1.1\r\nhost: g\r\n\r\n")
+        assert (await caller.receive()).status == 200
+        gateway.signal(signal.SIGTERM)
+        await is_not_ready(gateway.port)
+        async with Caller(gateway.port) as late:
+            await late.ask(body=STREAM.replace(b'"stream":true,', b""), headers=DEV)
+            answer = await late.receive()
+            assert (answer.status, answer.headers["connection"]) == (200, "close")
+        gateway.signal(signal.SIGTERM)
+        assert await gateway.ended() == (1, "")
+
+
+async def is_not_ready(port: int) -> None:
+    status = 200
+    while status != 503:
+        async with Caller(port) as caller:
+            await caller.send(b"GET /readyz HTTP/1.1\r\nhost: g\r\n\r\n")
+            status = (await caller.receive()).status
+
+
+async def test_at_the_drain_limit_streams_end_with_an_error_event() -> None:
+    slow = "mock=mock://local?chunk_delay_ms=2000&tokens=1000"
+    async with (
+        served(upstreams=slow, drain_seconds="0.2", rate_limit_per_minute="unlimited") as gateway,
+        streams(gateway.port) as callers,
+    ):
+        gateway.signal(signal.SIGTERM)
+        for answer in await asyncio.gather(*(caller.read_to_end() for caller in callers)):
+            assert CUT_SHORT in answer
+            assert answer.endswith(b"\n\n\r\n0\r\n\r\n")
+            assert b"[DONE]" not in answer
+        assert await gateway.ended() == (0, "")
+
+
+async def test_a_second_signal_ends_it_now() -> None:
+    slow = "mock=mock://local?chunk_delay_ms=2000&tokens=1000"
+    async with (
+        served(upstreams=slow, drain_seconds="60", rate_limit_per_minute="unlimited") as gateway,
+        streams(gateway.port),
+    ):
+        gateway.signal(signal.SIGTERM)
+        await refuses_connections(gateway.port)
+        gateway.signal(signal.SIGINT)
+        async with asyncio.timeout(5):
+            assert await gateway.ended() == (1, "")
+
+
+async def refuses_connections(port: int) -> None:
+    while True:
+        try:
+            async with Caller(port):
+                pass
+        except ConnectionError:
+            return
+
+
+# ---- descriptors
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux sets another process's limits")
+async def test_out_of_descriptors_open_streams_live_and_callers_are_served_later() -> None:
+    upstreams = "mock=mock://local?chunk_delay_ms=25&tokens=20"
+    async with (
+        served(upstreams=upstreams, rate_limit_per_minute="unlimited") as gateway,
+        streams(gateway.port) as callers,
+        AsyncExitStack() as stack,
+    ):
+        pid = gateway.process.pid
+        _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        in_use = len(os.listdir(f"/proc/{pid}/fd"))  # no disk is behind it
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (in_use + 5, hard))
+        waiting = [await stack.enter_async_context(Caller(gateway.port)) for _ in range(20)]
+        for caller in waiting:
+            await caller.ask(body=STREAM, headers=DEV)
+        await until(lambda: len(os.listdir(f"/proc/{pid}/fd")) >= in_use + 4)
+        for answer in await asyncio.gather(*(caller.read_until(b"[DONE]\n\n\r\n0\r\n\r\n") for caller in callers)):
+            assert CUT_SHORT not in answer
+        for caller in callers:
+            caller.leave()
+        for caller in waiting:
+            assert (await caller.receive()).body.endswith(b"data: [DONE]\n\n")
+        gateway.signal(signal.SIGTERM)
+        status, said = await gateway.ended()
+        assert (status, "Traceback" in said) == (0, False)
