@@ -219,6 +219,15 @@ def _open_token_check(runtime: Runtime, spec: TokenSpec, usual: CallerPolicy, ta
     return TokenCheck(published, spec.rules, policies, usual, verified, published.look_again)
 
 
+def masking_config(spec: MaskingSpec) -> MaskingConfig:
+    return MaskingConfig(
+        salt=secrets.token_bytes(32) if spec.salt is None else spec.salt.encode(),
+        detectors=DEFAULT_DETECTORS if spec.detectors is None else frozenset(spec.detectors),
+        custom=tuple(CustomPattern(type_, pattern) for type_, pattern in spec.custom),
+        scope=Scope.GLOBAL if spec.is_global else Scope.PRINCIPAL,
+    )
+
+
 def open_screen(spec: MaskingSpec, clock: Callable[[], float]) -> Screen:
     """Compiles the detectors: about half a second."""
     if spec.salt is None:
@@ -227,13 +236,7 @@ def open_screen(spec: MaskingSpec, clock: Callable[[], float]) -> Screen:
         )
     elif len(spec.salt) < MIN_SALT_CHARS:
         log.warning("pii_salt_short", extra={"remedy": f"Use {MIN_SALT_CHARS} characters or more."})
-    config = MaskingConfig(
-        salt=secrets.token_bytes(32) if spec.salt is None else spec.salt.encode(),
-        detectors=DEFAULT_DETECTORS if spec.detectors is None else frozenset(spec.detectors),
-        custom=tuple(CustomPattern(type_, pattern) for type_, pattern in spec.custom),
-        scope=Scope.GLOBAL if spec.is_global else Scope.PRINCIPAL,
-    )
-    return Screen(Masker(config), Restoring(spec.restore), spec.timeout_s, clock)
+    return Screen(Masker(masking_config(spec)), Restoring(spec.restore), spec.timeout_s, clock)
 
 
 async def open_store(runtime: Runtime, metrics: Metrics, tasks: Tasks, stack: AsyncExitStack) -> LimitStore:

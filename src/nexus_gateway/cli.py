@@ -10,11 +10,14 @@ import sys
 import click
 
 from nexus_gateway import __version__
+from nexus_gateway.app import masking_config
 from nexus_gateway.audit_cli import audit
 from nexus_gateway.config.effective import describe
+from nexus_gateway.config.runtime import MaskingSpec
 from nexus_gateway.config.settings import ConfigurationProblems, load
 from nexus_gateway.core.explain import Explanation
 from nexus_gateway.core.explain import explain as explain_route
+from nexus_gateway.core.pii import Masker
 from nexus_gateway.core.routing import compile_routes
 from nexus_gateway.serve import serve
 
@@ -76,4 +79,22 @@ def describe_plans(explanation: Explanation, route: str) -> str:
 
 
 main.add_command(audit)
+
+
+@main.command()
+def mask() -> None:
+    """Read a text from stdin and show what would be masked in it, by which detector and why."""
+    try:
+        runtime = load(os.environ).runtime
+    except ConfigurationProblems as refusal:
+        click.echo(str(refusal), err=True)
+        sys.exit(REFUSED)
+    masker = Masker(masking_config(runtime.masking or MaskingSpec()))
+    text = sys.stdin.read()
+    click.echo(masker.mask_text(text).text.rstrip("\n"))
+    for finding in masker.explain(text):
+        line = text.count("\n", 0, finding.start) + 1
+        click.echo(f"line {line}: {finding.type} by {finding.detector}: {finding.why}", err=True)
+
+
 main.add_command(serve)

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from pydantic import SecretStr
 
 from nexus_gateway.core.pii.detectors import DETECTORS, CustomPattern, Detection
+from nexus_gateway.core.pii.linear import BadPattern
 
 from .audit import compile_audit
 from .callers import DEV_KEY_DIGEST, CallerPolicies, compile_caller_policies, compile_key, compile_keys
@@ -126,14 +127,12 @@ class _Compiler:
                 )
         custom = []
         for type_, pattern in settings.pii_custom.items():
-            try:
-                Detection((), [CustomPattern(type_, str(pattern))])
-            except ValueError as exc:
-                self._report.refuse(
-                    f"{self.place('pii_custom')}: {shown(type_)}", str(exc), 'Write {"TICKET": "T-[0-9]{6}"}.'
-                )
-            else:
-                custom.append((type_, str(pattern)))
+            problem = _pattern_problem(type_, pattern)
+            if problem is not None:
+                place = f"{self.place('pii_custom')}: {shown(type_)}"
+                self._report.refuse(place, problem, 'Write {"TICKET": "T-[0-9]{6}"}.')
+            elif isinstance(pattern, str):
+                custom.append((type_, pattern))
         if not settings.pii_masking_enabled:
             return None
         return MaskingSpec(
@@ -166,6 +165,19 @@ def _timeouts(settings: Settings) -> Timeouts:
         drain_delay_s=settings.drain_delay_seconds,
         drain_s=settings.drain_seconds,
     )
+
+
+def _pattern_problem(type_: str, pattern: object) -> str | None:
+    """What is wrong with a detector of the operator's own."""
+    if not isinstance(pattern, str):
+        return "The pattern is no text."
+    try:
+        Detection((), [CustomPattern(type_, pattern)])
+    except BadPattern:
+        return "RE2 does not understand the pattern, or it matches the empty text."
+    except ValueError:
+        return "The type is not made of capitals, digits and underscores."
+    return None
 
 
 def _plain(secret: SecretStr | None) -> str | None:
