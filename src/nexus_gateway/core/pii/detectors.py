@@ -14,7 +14,7 @@ from .linear import BadPattern, Search, has, prefixer, searcher, spans, whole
 
 BARE_NUMBER: Final = r"\b\d{9,19}\b"
 SPACED_DIGITS: Final = r"\b\d(?: (?:- )?\d){8,}"  # 0 1 0 1 2 3 4 5 6 7 8
-_WIDE: Final = prefixer(r"\d{2,19}(?: ?- ?\d{1,7}){1,4}|\d{9,19}")
+_WIDE: Final = prefixer(r"\d{6}[- ]\d{13}\b|\d{2,19}(?: ?- ?\d{1,7}){1,4}|\d{9,19}|" + korean.SPACED_ACCOUNT)
 _NUMBER_LEADS: Final = frozenset(DIGITS + b"(+")
 _GOES_ON: Final = frozenset(bytes((byte,)) for byte in DIGITS + b"-")
 _MOST_DIGITS: Final = 19  # of one number

@@ -17,6 +17,7 @@ SEPARATORS: Final = b" -.()/+_"
 
 _JOINED: Final = DIGITS + LETTERS + b"-"
 _OPEN: Final = frozenset((b"", b" ", b"\n", b'"'))  # nothing is glued on
+_PHONE_LABEL: Final = searcher(r"(?i)(?:^|[^0-9A-Za-z\-])(?:tel|phone|mobile|cell|fax|hp|[htm])-?$")
 AS_GROUPS: Final = bytes.maketrans(SEPARATORS, b" " * len(SEPARATORS))
 _WORD_BYTES: Final = frozenset(DIGITS + LETTERS + b"_")
 _AMOUNT: Final = (b"%", b",000", "원".encode(), "만".encode(), "억".encode(), "달러".encode(), "건".encode())
@@ -24,7 +25,7 @@ _JAMO: Final = b"\xe1\x84"  # conjoining consonants: Hangul as some file systems
 
 _OTHER_NUMBER: Final = searcher(
     r"(?i)(?:주문|운송장|송장|접수|승인|거래|상품|제품|모델|품번|일련|시리얼|바코드|예약|문서|"
-    r"법인(?:등록)?|티켓|빌드|버전|"
+    r"법인 ?등록|법인(?: ?번호)|티켓|빌드|버전|"
     r"order|invoice|tracking|waybill|serial|model|part|sku|ticket|case|build|version|timestamp|epoch|isbn|ean|upc|gtin|"
     r"barcode|imei|iccid|purchase|reference|ref|trace|span|session|transaction|txn|receipt|product|item|lot|batch|"
     r"\bts|\bpo|\bunix(?: time)?|_at|_ms|\btime|\bnonce|\bseq)"
@@ -99,9 +100,11 @@ class Number:
             return True
         if left.isdigit() or right.isdigit():
             return False
-        if (left == b"-" or left.isalpha()) and _has_digit(before[len(before.rstrip(_JOINED)) :]):
+        if (left == b"-" or left.isalpha()) and not has(_PHONE_LABEL, before):
             return False
-        if (right == b"-" or right.isalpha()) and _has_digit(after[: len(after) - len(after.lstrip(_JOINED))]):
+        if right == b"-" and after[1:2].isalnum():
+            return False
+        if right.isalpha() and _has_digit(after[: len(after) - len(after.lstrip(_JOINED))]):
             return False
         if not self.is_plain and b"." not in self.piece:
             return True

@@ -119,7 +119,9 @@ _LENGTHS: Final = (  # issuer range, lengths of the number
     (9400, 9499, (16,)),
 )
 _ISSUERS: Final = {b"%d" % prefix: lengths for first, last, lengths in _LENGTHS for prefix in range(first, last + 1)}
-_GROUPINGS: Final = frozenset({(4, 4, 4, 4), (4, 6, 5), (4, 6, 4), (4, 4, 5), (4, 4, 4, 3), (4, 4, 4, 2), (4, 4, 4, 1)})
+_GROUPINGS: Final = frozenset(
+    {(4, 4, 4, 4), (4, 6, 5), (4, 6, 4), (4, 4, 5), (4, 4, 4, 3), (4, 4, 4, 2), (4, 4, 4, 1), (6, 13)}
+)
 _LUHN_OF_ASCII: Final = 16 * ord("0") % 10
 _DOUBLED: Final = bytes.maketrans(DIGITS, b"0246813579")
 
@@ -151,7 +153,8 @@ def _cards_in_row(text: bytes, start: int, end: int) -> list[Hit]:
     hits = []
     at = first = 0  # groups: the next one to try, and the one that stands at `start`
     while at < len(groups) - 3:
-        if sum(sums[at : at + 4]) % 10 != _LUHN_OF_ASCII or 16 not in _ISSUERS.get(groups[at], ()):
+        is_card = sum(sums[at : at + 4]) % 10 == _LUHN_OF_ASCII and 16 in _ISSUERS.get(groups[at], ())
+        if not is_card or groups[at] > b"9":  # parcels of the US mail have twenty-two digits that begin so
             at += 1
             continue
         start = _group_start(text, start, end, at - first)
@@ -189,6 +192,7 @@ CARD: Final = Detector(
     about="Payment cards: 13 to 19 digits in an issuer's range with a valid check digit.",
     shapes=(
         LEFT + rf"[2-69]\d{{3}}(?:{SEPARATOR}\d{{4}}){{3}}{SEPARATOR}\d{{1,3}}\b",
+        LEFT + rf"6\d{{5}}{SEPARATOR}\d{{13}}\b",
         LEFT + rf"[2-69]\d{{3}}(?:{SEPARATOR}\d{{4}}){{3,}}",
         LEFT + rf"3\d{{3}}{SEPARATOR}\d{{6}}{SEPARATOR}\d{{4,5}}",
         LEFT + rf"4\d{{3}}{SEPARATOR}\d{{4}}{SEPARATOR}\d{{5}}",

@@ -59,6 +59,10 @@ def _is_plausible(number: Number, year: int, *, checked: bool) -> bool:
     """Numbers given since October 2020 have no check digit, so shape and date must do unless something else fits."""
     if year >= 1900 and checked and not number.is_plain:
         return True
+    if has(_RRN_WORDS, composed(number.text[max(0, number.start - 45) : number.start])):
+        return True
+    if number.is_plain and not checked and _is_account_label(number):
+        return False
     if number.near(_RRN_WORDS):
         return True
     if year < 1900 or number.is_labelled_otherwise:
@@ -69,7 +73,10 @@ def _is_plausible(number: Number, year: int, *, checked: bool) -> bool:
 
 
 def _looks_else(number: Number) -> bool:
-    return _is_instant(number.digits) or _is_barcode(number.digits) or _is_account_label(number)
+    return _is_instant(number.digits) or _is_barcode(number.digits)
+
+
+_MAKERS: Final = (b"880", b"40", b"41", b"42", b"43", b"44", b"45", b"49", b"69")
 
 
 def _is_instant(digits: bytes) -> bool:
@@ -77,9 +84,9 @@ def _is_instant(digits: bytes) -> bool:
 
 
 def _is_barcode(digits: bytes) -> bool:
-    """EAN-13 of a Korean maker."""
+    """EAN-13 of a maker in Korea, Germany, Japan or China, whose codes could be years of birth."""
     odd, even = sum(digits[0:12:2]) - 48 * 6, sum(digits[1:12:2]) - 48 * 6
-    return digits.startswith(b"88") and (-odd - 3 * even) % 10 == digits[12] - 48
+    return digits.startswith(_MAKERS) and (-odd - 3 * even) % 10 == digits[12] - 48
 
 
 def _is_company_number(digits: bytes) -> bool:
@@ -312,8 +319,8 @@ LANDLINE: Final = Detector(
 # ---- bank account
 
 _BANKS: Final = (
-    r"국민|KB|신한|우리|하나|농협|NH|기업|IBK|카카오|카뱅|토스|케이뱅크|K뱅크|SC제일|제일|씨티|우체국|새마을(?:금고)?|MG|수협|신협|"
-    r"부산|대구|iM|광주|전북|경남|제주|산업|KDB|저축|산림조합"
+    r"국민|\bKB|신한|우리|하나|농협|\bNH|기업|\bIBK|카카오|카뱅|토스|케이뱅크|\bK뱅크|SC제일|제일|씨티|우체국|새마을(?:금고)?|\bMG|수협|신협|"
+    r"부산|대구|\biM|광주|전북|경남|제주|산업|\bKDB|저축|산림조합"
 )
 _ACCOUNT_WORDS: Final = searcher(
     r"(?i)계좌|은행|뱅크|입금|송금|이체|예금|통장|환불받|농협|우체국|새마을금고|수협|신협|bank|account|\bacct|\ba/c\b|deposit|wire"
@@ -327,6 +334,32 @@ _ACCOUNT_BEHIND: Final = searcher(
     rf"(?i)^[\s(,/\[]{{0,4}}(?:(?:{_BANKS})(?:은행|뱅크|금고)?|계좌|[가-힣]{{0,6}}은행|"
     r"[가-힣]{0,6}(?:로|으로)? ?(?:입금|송금|이체))"
 )
+_ACCOUNT_GROUPS: Final = frozenset(  # as the banks write them
+    {
+        (6, 2, 6),
+        (3, 3, 6),
+        (4, 3, 6),
+        (3, 6, 5),
+        (3, 4, 4, 2),
+        (3, 2, 6),
+        (3, 6, 2, 3),
+        (4, 2, 7),
+        (4, 4, 4),
+        (3, 2, 6, 1),
+    }
+    | {
+        (4, 4, 4, 1),
+        (3, 5, 5),
+        (3, 3, 7),
+        (5, 2, 6),
+        (3, 2, 7),
+        (4, 3, 7),
+        (3, 2, 5, 1),
+        (4, 4, 5),
+        (3, 4, 6),
+        (2, 2, 7),
+    }
+)
 _ACCOUNT: Final = Rule("bank_account", "BANK_ACCOUNT", "length and a word about banking nearby")
 _INSTANT: Final = whole(
     r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:(?:[01]\d|2[0-3])(?:[0-5]\d){1,2})?\d{0,3}"
@@ -334,21 +367,23 @@ _INSTANT: Final = whole(
 
 
 def _check_account(number: Number) -> Hit | None:
-    if not number.near(_ACCOUNT_WORDS):
-        return None
     groups, piece = number.groups, number.piece
-    if len(groups) > 5 or not number.is_free or number.is_labelled_otherwise or b"." in piece or b"(" in piece:
+    if not piece[:1].isdigit() or b"." in piece or b"(" in piece or not number.near(_ACCOUNT_WORDS):
         return None
-    if b"-" in piece:
-        found = _is_account_shape(groups)
+    if not number.is_free or number.is_labelled_otherwise:
+        return None
+    if groups in _ACCOUNT_GROUPS and b"-" in piece:
+        found = True
+    elif number.is_plain:
+        found = not whole_matches(_INSTANT, number.digits) and _is_account_label(number)
     else:
-        found = groups[-1] > 1 and not whole_matches(_INSTANT, number.digits) and _is_account_label(number)
+        found = (b"-" in piece or groups in _ACCOUNT_GROUPS) and _is_account_label(number) and not _is_dated(groups)
     return (number.start, number.end, _ACCOUNT, number.digits) if found else None
 
 
-def _is_account_shape(groups: tuple[int, ...]) -> bool:
-    """No date, and no more small groups than banks use."""
-    return 2 <= groups[0] <= 6 and max(groups) >= 3 and groups[:3] not in ((4, 2, 2), (2, 2, 4))
+def _is_dated(groups: tuple[int, ...]) -> bool:
+    """Begins with a date, or is a date and a time of day."""
+    return groups[:3] in ((4, 2, 2), (2, 2, 4)) or groups == (6, 6)
 
 
 def _is_account_label(number: Number) -> bool:
@@ -361,12 +396,17 @@ _MONEY_WORDS: Final = (
     r"계좌|은행|뱅크|입금|송금|이체|예금|통장|농협|우체국|새마을|수협|신협|[Bb]ank|[Aa]cc(?:oun)?t|A/C|a/c|BANK|ACC"
 )
 
+SPACED_ACCOUNT: Final = (
+    r"(?:\d{3} \d{2} \d{6}(?: \d)?|\d{3} \d{3} \d{6}|\d{6} \d{2} \d{6}|\d{4} \d{3} \d{6}|\d{3} \d{6} \d{5}"
+    r"|\d{3} \d{6} \d{2} \d{3}|\d{4} \d{2} \d{7}|\d{4} \d{4} \d{4}(?: \d)?|\d{3} \d{4} \d{4} \d{2})\b"
+)
+
 BANK_ACCOUNT: Final = Detector(
     name="bank_account",
     about="Korean bank accounts: 10 to 16 digits near a bank's name or a word such as 계좌, 입금, account number.",
     shapes=(
         LEFT + r"\d{2,6}(?: ?- ?\d{1,7}){1,4}",
-        LEFT + r"\d{3,6}(?: \d{2,7}){2,3}",
+        LEFT + SPACED_ACCOUNT,
     ),
     checks=dict.fromkeys(range(10, 17), _check_account),
     hints=(
