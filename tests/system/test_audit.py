@@ -124,7 +124,12 @@ async def with_stdout(**settings: str) -> AsyncIterator[Stdout]:
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
     os.set_blocking(reader, False)
-    environ = {"GATEWAY_RATE_LIMIT_PER_MINUTE": "unlimited", "GATEWAY_API_KEYS": KEY, "GATEWAY_PII_MASKING_ENABLED": "off", **settings}
+    environ = {
+        "GATEWAY_RATE_LIMIT_PER_MINUTE": "unlimited",
+        "GATEWAY_API_KEYS": KEY,
+        "GATEWAY_PII_MASKING_ENABLED": "off",
+        **settings,
+    }
     runtime = load(environ).runtime
     try:
         async with serving(build(runtime, log_fd=writer), runtime.timeouts) as served:
