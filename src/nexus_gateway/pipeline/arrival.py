@@ -1,7 +1,8 @@
 """A request as the edge hands it over, and the answer as it gets it back."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from nexus_gateway.core.account import Hold
 from nexus_gateway.core.model import Call, CallRecord, Operation
@@ -11,8 +12,7 @@ from .screen import Screened
 from .stream import EventStream
 
 
-@dataclass(slots=True)
-class Arrival:
+class Arrival(msgspec.Struct):
     """`headers` are the caller's, lower-case names; `fields` the same by name, the last of each. `read_body` reads the
     body once, to the limit, and raises BodyTooLarge beyond it."""
 
@@ -27,8 +27,7 @@ class Arrival:
     client: str | None = None  # the address at the other end of the connection: the caller's, or a proxy's
 
 
-@dataclass(slots=True)
-class Answer:
+class Answer(msgspec.Struct):
     """A success. `headers` are what the upstream may tell the caller, besides the content type.
 
     `served` wants to hear once, when the caller has the answer (True) or did not stay for it (False).
