@@ -56,6 +56,7 @@ def configure(writer: LineWriter, level: str) -> logging.Handler:
 def release(handler: logging.Handler) -> None:
     logger = logging.getLogger(PACKAGE)
     logger.removeHandler(handler)
+    logger.setLevel(logging.NOTSET)
     logger.propagate = True
 
 
