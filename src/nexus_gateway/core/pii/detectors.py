@@ -125,6 +125,8 @@ class Detection:
             hit = word(text, start, end)
             if hit is not None:
                 return hit
+        if lead not in _NUMBER_LEADS and text[start + 1] in _NUMBER_LEADS:
+            return self._judge_number(text, start + 1, end)
         return None
 
     def _judge_number(self, text: bytes, start: int, end: int) -> Hit | None:

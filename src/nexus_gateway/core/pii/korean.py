@@ -13,6 +13,7 @@ from .linear import Search, has, prefixer, searcher, whole
 
 SEPARATOR: Final = r"(?: {0,2}[-.] {0,2}| {1,2})"
 LEFT: Final = r"(?:\b|_)"
+PHONE_LEFT: Final = r"(?:\b|[A-Za-z_])"  # Tel010-…
 
 # ---- resident and foreigner registration numbers
 
@@ -57,8 +58,9 @@ def registration_check_digit(digits: bytes) -> int:
 
 def _is_plausible(number: Number, year: int, *, checked: bool) -> bool:
     """Numbers given since October 2020 have no check digit, so shape and date must do unless something else fits."""
-    if year >= 1900 and checked and not number.is_plain:
-        return True
+    if year >= 1900 and not number.is_plain:
+        fits_else = not checked and (number.is_labelled_otherwise or _is_company_number(number.digits))
+        return not fits_else or number.near(_RRN_WORDS)
     if has(_RRN_WORDS, composed(number.text[max(0, number.start - 45) : number.start])):
         return True
     if number.is_plain and not checked and _is_account_label(number):
@@ -67,8 +69,6 @@ def _is_plausible(number: Number, year: int, *, checked: bool) -> bool:
         return True
     if year < 1900 or number.is_labelled_otherwise:
         return False
-    if not number.is_plain:
-        return not _is_company_number(number.digits)
     return checked or not (year < FIRST_BARE_YEAR or _looks_else(number))
 
 
@@ -293,14 +293,14 @@ def national(digits: bytes) -> bytes:
 
 
 def _with_country_code(area: str) -> str:
-    return rf"(?:\+ ?)?\(?82\)?{SEPARATOR}?\(?0?\)? ?-?{area}{_CLOSE}?\d{{3,4}}{SEPARATOR}?\d{{4}}"
+    return rf"(?:\+ ?\(?|\(|{PHONE_LEFT})82\)?{SEPARATOR}?\(?0?\)? ?-?{area}{_CLOSE}?\d{{3,4}}{SEPARATOR}?\d{{4}}"
 
 
 MOBILE: Final = Detector(
     name="mobile",
     about="Korean mobile numbers (010, 011, 016 to 019), with or without +82, in any grouping.",
     shapes=(
-        rf"\(?01[016-9]{_CLOSE}?\d{{3,4}}{SEPARATOR}?\d{{4}}",
+        rf"(?:\(|{PHONE_LEFT})01[016-9]{_CLOSE}?\d{{3,4}}{SEPARATOR}?\d{{4}}",
         _with_country_code("1[016-9]"),
     ),
     checks=dict.fromkeys((10, 11, 12, 13), _check_mobile),
@@ -310,7 +310,7 @@ LANDLINE: Final = Detector(
     about="Korean fixed lines by area code (02, 031 to 064), 070 and 050x. Service numbers (15xx, 16xx, 18xx, 080) "
     "belong to companies and are left.",
     shapes=(
-        rf"\(?0{_AREA}{_CLOSE}?\d{{3,4}}{SEPARATOR}?\d{{4}}",
+        rf"(?:\(|{PHONE_LEFT})0{_AREA}{_CLOSE}?\d{{3,4}}{SEPARATOR}?\d{{4}}",
         _with_country_code(_AREA),
     ),
     checks=dict.fromkeys((9, 10, 11, 12, 13, 14), _check_landline),

@@ -25,8 +25,8 @@ from .suspicion import suspect
 
 WHOLE_BYTES: Final = 128 << 10  # up to here one search over the body decides whether to look closer
 WINDOW_BYTES: Final = 4 << 10  # what is searched between two pauses: below 5 ms, however many hits it holds
-CONTEXT_BYTES: Final = 256  # before a window, for the words that a detector looks for
-LONGEST_BYTES: Final = 512  # behind a window, for what begins in it
+CONTEXT_BYTES: Final = 160  # before a window, for the words that a detector looks for
+LONGEST_BYTES: Final = 320  # behind a window, for what begins in it
 LONGEST_SECRET_BYTES: Final = 18 << 10  # the same, when something reaches the end of that: keys and tokens
 NEAR_THE_END_BYTES: Final = 128  # what ends so close to the end of what was searched may have been cut off there
 _LONGEST_ESCAPE: Final = 16

@@ -12,7 +12,7 @@ from typing import Final
 
 from .evidence import DIGITS, LETTERS
 from .fold import as_class, look_alikes
-from .korean import LEFT
+from .korean import LEFT, PHONE_LEFT
 from .linear import Search, searcher
 
 _HEX4: Final = "[0-9A-Fa-f]{4}"
@@ -28,7 +28,7 @@ _ROMAN_NUMERALS: Final = frozenset(range(0x2160, 0x2180))  # headings of chapter
 
 def suspect(hints: Iterable[str]) -> Search:
     """A search that finds something in every raw text in which the detectors of these hints would."""
-    relaxed = [hint.replace(LEFT, _RELAXED) for hint in hints]
+    relaxed = [hint.replace(PHONE_LEFT, "").replace(LEFT, _RELAXED) for hint in hints]
     relaxed = [_RELAXED + hint.removeprefix(r"\b") if hint.startswith(r"\b") else hint for hint in relaxed]
     return searcher("|".join([*relaxed, *_exotic()]))
 
