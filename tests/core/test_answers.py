@@ -49,7 +49,8 @@ def test_the_usage_chunk_goes_on_only_to_who_asked_for_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"{", b"[]", b"1", b"null", b'{"choices":5}', b'{"choices":[{"index":"a"}]}', b'{"x":NaN}', b'{"x":"\xff"}']
+    "data",
+    [b"", b"{", b"[]", b"1", b"null", b'{"choices":5}', b'{"choices":[{"index":"a"}]}', b'{"x":NaN}', b'{"x":"\xff"}'],
 )
 def test_an_event_that_is_no_chunk_breaks_the_stream(data: bytes) -> None:
     with pytest.raises(errors.UpstreamInvalidResponse):
@@ -81,7 +82,9 @@ def test_an_error_in_a_200_stands_for_the_status_it_should_have_had(
 
 
 @pytest.mark.parametrize("operation", list(Operation))
-@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b'{"choices":{},"data":{}}', b'{"choices":[],"data":[]', b"\xff"])
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>", b"[]", b"{}", b'{"choices":{},"data":{}}', b'{"choices":[],"data":[]', b"\xff"]
+)
 def test_what_is_no_answer_is_refused(operation: Operation, body: bytes) -> None:
     with pytest.raises(errors.UpstreamInvalidResponse):
         read_answer(operation, body, "u")

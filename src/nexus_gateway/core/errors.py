@@ -76,7 +76,7 @@ class MethodNotAllowed(GatewayError):
 
 
 class RateLimited(GatewayError):
-    """The caller has used up a limit. `resource` is "requests", "tokens" or "concurrency"; `retry_after_s` is the true wait."""
+    """The caller has used up a limit: of "requests", "tokens" or "concurrency". `retry_after_s` is the true wait."""
 
     def __init__(self, message: str, *, resource: str, retry_after_s: float) -> None:
         super().__init__(message)

@@ -1,6 +1,7 @@
 """Answers get the caller's values back, whole or cut into events in any way."""
 
 import json
+from itertools import pairwise
 from typing import Any
 
 from hypothesis import given
@@ -29,7 +30,7 @@ def restorer() -> ReplyRestorer:
 
 def pieces(text: str, at: list[int]) -> list[str]:
     edges = [0, *sorted(min(cut, len(text)) for cut in at), len(text)]
-    return [text[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [text[a:b] for a, b in pairwise(edges)]
 
 
 @given(content=words, reasoning=words)
