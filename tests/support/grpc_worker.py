@@ -24,6 +24,7 @@ from nexus_gateway.upstreams.worker_v1 import worker_pb2, worker_pb2_grpc
 from tests.support.watched_mock import WatchedMock
 
 PATIENCE_S: Final = 3600.0
+ENDING_S: Final = 2.0
 SERVING: Final = health_pb2.HealthCheckResponse.SERVING
 OPERATIONS: Final = {
     worker_pb2.OPERATION_CHAT: Operation.CHAT,
@@ -113,11 +114,22 @@ async def grpc_worker(
         worker.port = server.add_insecure_port(address)
     else:
         worker.port = server.add_secure_port(address, credentials)
+    async with running(server):
+        yield worker
+
+
+@asynccontextmanager
+async def running(server: grpc.aio.Server) -> AsyncIterator[None]:
+    """Until the block ends; then every task of the library's is waited for, as its threads outlive a test's loop."""
+    before = asyncio.all_tasks()
     await server.start()
     try:
-        yield worker
+        yield
     finally:
         await server.stop(None)
+        left = asyncio.all_tasks() - before
+        if left:
+            await asyncio.wait(left, timeout=ENDING_S)
 
 
 def _error(status: int, body: bytes) -> worker_pb2.Error:

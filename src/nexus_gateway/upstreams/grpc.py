@@ -91,8 +91,10 @@ class GrpcUpstream:
 
     async def aclose(self) -> None:
         self._is_closed = True
-        for running in tuple(self._under_way):
+        under_way = tuple(self._under_way)
+        for running in under_way:
             running.give_up(closed)
+        await asyncio.gather(*(running.over() for running in under_way))  # the library may outlive this loop
         await self._channel.close()
 
     async def _ask(self, request: UpstreamRequest, left_s: float) -> Reply:
@@ -108,7 +110,6 @@ class GrpcUpstream:
             raw = await running.wait(call, request.deadline_s)
         except AioRpcError as exc:
             return self._refused(exc)
-        running.end()
         answer = parsed(ChatResponse, raw, self.name)
         headers = headers_of(await call.initial_metadata(), JSON)
         if answer.HasField("error"):
@@ -144,7 +145,6 @@ class GrpcUpstream:
             return self._refused(exc, failure)
         headers = headers_of(await call.initial_metadata(), EVENTS)
         if raw is EOF:
-            running.end()
             return WholeReply(self.name, 200, headers, b"")
         first = parsed(ChatStreamResponse, raw, self.name)
         if first.HasField("error"):

@@ -35,16 +35,16 @@ def closed(upstream: str) -> UpstreamError:
 
 
 class RunningCall:
-    """An RPC that is given up with a reason. `under_way` holds it until it is over."""
+    """An RPC that is given up with a reason. `under_way` holds it until the library is done with it."""
 
-    __slots__ = ("_call", "_under_way", "_upstream", "_why")
+    __slots__ = ("_call", "_upstream", "_why")
 
     def __init__(self, call: Any, upstream: str, under_way: set["RunningCall"]) -> None:
         self._call = call
         self._upstream = upstream
         self._why: Failure | None = None
-        self._under_way = under_way
         under_way.add(self)
+        call.add_done_callback(lambda _: under_way.discard(self))
 
     async def wait(self, waiting: Awaitable[Answer], deadline_s: float) -> Answer:
         """What it gives. Raises AioRpcError, or the reason for which the call was given up meanwhile."""
@@ -57,9 +57,6 @@ class RunningCall:
                 raise self._why(self._upstream) from None
             self.give_up(truncated)
             raise
-        except (AioRpcError, UpstreamError):
-            self.end()
-            raise
         finally:
             timer.cancel()
 
@@ -68,10 +65,10 @@ class RunningCall:
         if self._why is None:
             self._why = why
         self._call.cancel()
-        self.end()
 
-    def end(self) -> None:
-        self._under_way.discard(self)
+    async def over(self) -> None:
+        """Return when nothing of it will come any more: soon after it was given up."""
+        await self._call.code()
 
 
 class WholeReply:
@@ -165,7 +162,6 @@ class StreamReply:
             raise failure_of(exc, self._upstream, answered=True) or truncated(self._upstream) from exc
         if raw is EOF:
             self._ended = True
-            self._running.end()
             return DONE_EVENT
         return self._event(parsed(ChatStreamResponse, raw, self._upstream))
 

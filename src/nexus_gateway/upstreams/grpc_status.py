@@ -41,7 +41,7 @@ STATUS_OF: Final[Mapping[StatusCode, int]] = {
 
 _TOLD: Final = frozenset({"x-request-id", "openai-processing-ms", "retry-after"})
 _TOO_LARGE: Final = "message larger than max"  # the library's words, on either side; there is no code for it
-_UNRESOLVED: Final = "DNS resolution failed"  # likewise
+_UNRESOLVED: Final = ("DNS resolution failed", "errors resolving")  # likewise, and it has two resolvers
 
 
 def failure_of(exc: AioRpcError, upstream: str, *, answered: bool) -> UpstreamError | None:
@@ -55,7 +55,7 @@ def failure_of(exc: AioRpcError, upstream: str, *, answered: bool) -> UpstreamEr
         return truncated(upstream)
     if code in STATUS_OF:
         return None
-    if _UNRESOLVED in details:
+    if details.startswith(_UNRESOLVED):
         return UpstreamDnsError(f"The name of upstream '{upstream}' does not resolve.", upstream=upstream)
     return UpstreamConnectError(f"Upstream '{upstream}' cannot be reached.", upstream=upstream)
 

@@ -1,0 +1,60 @@
+"""The operators' smoke script for gRPC workers passes with everything its own, and names the step that fails."""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from nexus_gateway.app import create_app
+from tests.support.grpc_worker import grpc_worker
+from tests.support.serving import serving
+
+SCRIPT = Path(__file__).parents[2] / "gateway/scripts/grpc_agent_smoke.py"
+
+pytestmark = pytest.mark.anyio
+
+
+async def smoke(**environ: str) -> tuple[int | None, str, str]:
+    """Exit status, stdout and stderr."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("GATEWAY_", "NEXUS_"))}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(SCRIPT),
+        env={**inherited, **environ},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    stdout, stderr = await process.communicate()
+    return process.returncode, stdout.decode(), stderr.decode()
+
+
+async def test_starts_what_it_needs_and_plays_every_turn() -> None:
+    status, told, complained = await smoke()
+    assert (status, complained) == (0, "")
+    assert told.count("\nok ") == 8
+    assert "call given up: the worker saw it" in told
+    assert "without one 502 upstream_connect_error" in told
+
+
+async def test_uses_the_gateway_that_it_is_given() -> None:
+    async with grpc_worker() as worker:
+        environ = {"GATEWAY_UPSTREAMS": f"worker=grpc://127.0.0.1:{worker.port}", "GATEWAY_API_KEYS": "its-key"}
+        async with serving(create_app(environ)) as served:
+            status, told, _ = await smoke(NEXUS_URL=served.url, NEXUS_API_KEY="its-key")
+    assert (status, told.splitlines()[0]) == (0, f"using the gateway at {served.url}")
+    assert told.count("\nok ") == 6
+
+
+async def test_names_the_step_that_fails() -> None:
+    async with serving(create_app({"GATEWAY_UPSTREAMS": "worker=mock://local?fail_after=3"})) as served:
+        status, told, complained = await smoke(NEXUS_URL=served.url)
+    assert (status, told.count("\nok ")) == (1, 1)
+    assert complained.startswith("FAILED streamed answer: expected a stream that ends with [DONE]")
+
+
+async def test_a_gateway_that_is_not_there_is_said_so() -> None:
+    status, _, complained = await smoke(NEXUS_URL="http://127.0.0.1:9")
+    assert status == 1
+    assert "expected a gateway at http://127.0.0.1:9" in complained
