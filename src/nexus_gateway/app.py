@@ -27,6 +27,7 @@ from nexus_gateway.config.runtime import (
 )
 from nexus_gateway.config.settings import ConfigurationProblems, load
 from nexus_gateway.core.access import CallerPolicy
+from nexus_gateway.core.breaker import State
 from nexus_gateway.core.credentials import KeyRing
 from nexus_gateway.core.health import Fleet
 from nexus_gateway.core.jwt import OneKey
@@ -59,7 +60,7 @@ from nexus_gateway.pipeline.route import Routes
 from nexus_gateway.pipeline.screen import Screen
 from nexus_gateway.pipeline.shadow import Shadow
 from nexus_gateway.pipeline.tasks import Tasks
-from nexus_gateway.stores.base import LimitStore
+from nexus_gateway.stores.base import ALONE, HealthSharing, LimitStore
 from nexus_gateway.stores.jwks import PublishedKeys
 from nexus_gateway.stores.memory import MemoryLimitStore
 from nexus_gateway.upstreams.base import Upstream
@@ -165,19 +166,20 @@ async def open_pipeline(runtime: Runtime, metrics: Metrics, tasks: Tasks, stack:
     timeouts = runtime.timeouts
     request_timeout = Bound(timeouts.request_s, TIMEOUT_SETTINGS["request_s"])
     names = [spec.name for spec in runtime.upstreams]
-    fleet = Fleet(
-        names,
-        runtime.breaker.max_failures,
-        runtime.breaker.reset_s,
-        random.random,
-        lambda upstream, before, after: metrics.breaker_changed(upstream, before.value, after.value),
-    )
+
+    def breaker_changed(upstream: str, before: State, after: State) -> None:
+        metrics.breaker_changed(upstream, before.value, after.value)
+        sharing.breaker_changed(upstream, before, after)
+
+    fleet = Fleet(names, runtime.breaker.max_failures, runtime.breaker.reset_s, random.random, breaker_changed)
+    sharing = open_sharing(runtime, fleet, tasks, stack)
+    await sharing.started()
     metrics.upstreams = tuple(fleet)
     endpoints = {}
     for spec in runtime.upstreams:
         upstream = KINDS[spec.kind](spec, runtime)
         stack.push_async_callback(upstream.aclose)
-        endpoints[spec.name] = Endpoint(upstream, fleet[spec.name], request_timeout)
+        endpoints[spec.name] = Endpoint(upstream, fleet[spec.name], request_timeout, sharing)
     table = compile_routes(names, runtime.policies, runtime.fallbacks, runtime.default_upstream)
     bounds = _bounds(timeouts, runtime.max_answer_bytes, metrics)
     checks = HealthChecks(runtime.health_check_s, timeouts.connect_s, bounds.clock, random.random)
@@ -254,6 +256,18 @@ async def open_store(runtime: Runtime, metrics: Metrics, tasks: Tasks, stack: As
     stack.push_async_callback(store.aclose)
     await store.started()
     return store
+
+
+def open_sharing(runtime: Runtime, fleet: Fleet, tasks: Tasks, stack: AsyncExitStack) -> HealthSharing:
+    """Whether other processes hear of breakers and isolation. A Redis that is away does not keep us from starting."""
+    if runtime.redis_url is None:
+        return ALONE
+    from nexus_gateway.stores.redis_health import RedisHealth
+
+    sharing = RedisHealth(runtime.redis_url, fleet, longest_s=runtime.breaker.reset_s)
+    tasks.spawn(sharing.run(), name="redis health")
+    stack.push_async_callback(sharing.aclose)
+    return sharing
 
 
 def _bounds(timeouts: Timeouts, max_answer_bytes: int, events: RoutingObserver) -> Bounds:

@@ -263,6 +263,35 @@ def test_an_opening_from_elsewhere_closes_no_door_for_good() -> None:
     assert breaker.snapshot(6.0).state is State.CLOSED
 
 
+@given(since_s=st.sampled_from([0.0, 1.0, RESET_S, RESET_S + 1, 5 * RESET_S]), probing=st.booleans())
+def test_a_recovery_found_elsewhere_counts_like_our_own(since_s: float, probing: bool) -> None:
+    breaker = opened()
+    probe = breaker.acquire(since_s, since_s + SOON_S) if probing else None
+    breaker.force_close(since_s)
+    assert breaker.is_closed
+    assert breaker.share(since_s) == RAMP_START
+    if probe is not None:
+        breaker.settle(probe, Outcome.FAILURE, since_s + SOON_S)
+        assert breaker.is_closed, "what came of it is about an earlier time"
+    fail(breaker, since_s + 1, times=2)
+    assert breaker.is_closed, "the count began at 0"
+    fail(breaker, since_s + 1)
+    assert not breaker.is_closed
+
+
+@given(failures=st.integers(0, 2), outcome=st.sampled_from(Outcome))
+def test_a_recovery_found_elsewhere_changes_nothing_where_all_is_well(failures: int, outcome: Outcome) -> None:
+    breaker, alike = breaker_of(), breaker_of()
+    for each in (breaker, alike):
+        permit = take(each, 0.0)
+        fail(each, 0.0, times=failures)
+        each.settle(permit, Outcome.NEUTRAL, 0.0)
+    breaker.force_close(1.0)
+    for each in (breaker, alike):
+        each.settle(take(each, 2.0), outcome, 2.0)
+    assert breaker.snapshot(2.0) == alike.snapshot(2.0)
+
+
 def test_every_change_is_told() -> None:
     told: list[tuple[State, State]] = []
     breaker = Breaker(1, RESET_S, lambda: 0.0, lambda before, after: told.append((before, after)))

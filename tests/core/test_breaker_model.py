@@ -14,6 +14,7 @@ LEGAL = {
     (State.HALF_OPEN, State.OPEN),
     (State.HALF_OPEN, State.CLOSED),
 }
+HEARD = (State.OPEN, State.CLOSED)  # by the probe of somebody else alone
 
 
 class Racing(RuleBasedStateMachine):
@@ -28,6 +29,7 @@ class Racing(RuleBasedStateMachine):
         self.told: list[tuple[State, State]] = []
         self.held: list[tuple[Permit, int]] = []
         self.forced_until_s = 0.0
+        self.hears_of_recovery = False
 
     @initialize(max_failures=st.integers(1, 4), reset_s=st.sampled_from([0.5, 5.0, 30.0]), roll=st.floats(0, 0.99))
     def begin(self, max_failures: int, reset_s: float, roll: float) -> None:
@@ -36,7 +38,7 @@ class Racing(RuleBasedStateMachine):
 
     def hear(self, before: State, after: State) -> None:
         assert before is self.state
-        assert (before, after) in LEGAL
+        assert (before, after) in LEGAL or (self.hears_of_recovery and (before, after) == HEARD)
         self.told.append((before, after))
         self.state = after
         if after is not State.HALF_OPEN:
@@ -127,6 +129,18 @@ class Racing(RuleBasedStateMachine):
         self.breaker.force_open_until(self.now_s + ahead_s, self.now_s)
         self.forced_until_s = max(self.forced_until_s, self.now_s + ahead_s)
         assert self.breaker.wait_s(self.now_s) >= ahead_s - 1e-6
+
+    @rule()
+    def hear_of_recovery(self) -> None:
+        before, changes = self.breaker.snapshot(self.now_s), len(self.told)
+        self.hears_of_recovery = True
+        self.breaker.force_close(self.now_s)
+        self.hears_of_recovery = False
+        if before.state is State.CLOSED:
+            assert self.breaker.snapshot(self.now_s) == before
+        else:
+            assert self.told[changes:] == [(before.state, State.CLOSED)]
+            assert self.breaker.share(self.now_s) < 1
 
     @invariant()
     def at_most_one_probe_is_out(self) -> None:

@@ -154,6 +154,10 @@ class Breaker:
         """Closed and past its ramp, as far as anybody has asked: every request is let through."""
         return self._state is State.CLOSED and self._ramp_since_s is None
 
+    @property
+    def is_closed(self) -> bool:
+        return self._state is State.CLOSED
+
     def acquire(self, now_s: float, deadline_s: float) -> Permit | None:
         """Leave to send, or None. By `deadline_s` the attempt has an answer or has been given up."""
         if self._state is State.CLOSED:
@@ -228,6 +232,12 @@ class Breaker:
             self._open_until_s = max(self._open_until_s, until_s)
         else:
             self._begin_period(until_s)
+
+    def force_close(self, now_s: float) -> None:
+        """Somebody else's probe succeeded: as if it had been our own. Closed, nothing changes."""
+        if self._state is not State.CLOSED:
+            self._probe = None
+            self._close(now_s)
 
     def snapshot(self, now_s: float) -> Snapshot:
         wait_s, share = self.wait_s(now_s), self.share(now_s)

@@ -116,6 +116,10 @@ class UpstreamHealth:
         self.breaker.force_open_until(until_s, now_s)
         self._troubled[self.name] = self
 
+    def force_close(self, now_s: float) -> None:
+        """Somebody else found it well again."""
+        self.breaker.force_close(now_s)
+
     def wait_s(self, now_s: float) -> float:
         """Seconds until the upstream may be asked, 0 if it may be now, `inf` where nobody knows."""
         return max(self._wait_beside_breaker_s(now_s), self.breaker.wait_s(now_s))

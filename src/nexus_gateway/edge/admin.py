@@ -16,7 +16,8 @@ from nexus_gateway.pipeline.endpoint import Endpoint
 
 from .operations import require_key
 
-SHARED: Final = "this process"  # who shares breakers and isolation
+OWN_SCOPE: Final = "this process"  # whose breakers and isolation these are
+SHARED_SCOPE: Final = "all processes through Redis"
 
 log = logging.getLogger(__name__)
 
@@ -37,20 +38,21 @@ def add_admin(app: FastAPI, endpoints: Callable[[], Mapping[str, Endpoint]], key
 
     @router.get("/upstreams", summary="How every upstream stands")
     async def upstreams() -> dict[str, Any]:
-        now_s = time.monotonic()
-        return {"scope": SHARED, "upstreams": [describe(endpoint, now_s) for endpoint in endpoints().values()]}
+        now_s, known = time.monotonic(), endpoints().values()
+        scope = SHARED_SCOPE if any(endpoint.sharing.is_shared for endpoint in known) else OWN_SCOPE
+        return {"scope": scope, "upstreams": [describe(endpoint, now_s) for endpoint in known]}
 
     @router.post("/upstreams/{name:path}/isolate", summary="Take an upstream out")
     async def isolate(name: str) -> dict[str, Any]:
         endpoint = find(name)
-        endpoint.health.isolate()
+        endpoint.isolate()
         log.warning("upstream_isolated", extra={"upstream": name})
         return describe(endpoint, time.monotonic())
 
     @router.post("/upstreams/{name:path}/restore", summary="Let an upstream take part again")
     async def restore(name: str) -> dict[str, Any]:
         endpoint = find(name)
-        endpoint.health.restore()
+        endpoint.restore()
         log.warning("upstream_restored", extra={"upstream": name})
         return describe(endpoint, time.monotonic())
 

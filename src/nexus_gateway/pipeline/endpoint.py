@@ -6,9 +6,10 @@ Touches:  nothing.
 
 from dataclasses import dataclass
 
-from nexus_gateway.core.breaker import Permit
+from nexus_gateway.core.breaker import Outcome, Permit
 from nexus_gateway.core.errors import UpstreamBusy
 from nexus_gateway.core.health import UpstreamHealth
+from nexus_gateway.stores.base import ALONE, HealthSharing
 from nexus_gateway.upstreams.base import Upstream
 
 
@@ -31,13 +32,16 @@ def tightest(first: Bound, *others: Bound | None) -> Bound:
 class Endpoint:
     """`attempt` bounds one attempt."""
 
-    __slots__ = ("attempt", "health", "last_error", "max_concurrency", "name", "upstream")
+    __slots__ = ("attempt", "health", "last_error", "max_concurrency", "name", "sharing", "upstream")
 
-    def __init__(self, upstream: Upstream, health: UpstreamHealth, request_timeout: Bound) -> None:
+    def __init__(
+        self, upstream: Upstream, health: UpstreamHealth, request_timeout: Bound, sharing: HealthSharing = ALONE
+    ) -> None:
         own_s = upstream.traits.timeout_s
         own = Bound(own_s, f"timeout_seconds of upstream '{upstream.name}'") if own_s is not None else None
         self.upstream = upstream
         self.health = health
+        self.sharing = sharing
         self.name = upstream.name
         self.last_error: dict[str, object] | None = None  # of the attempt that failed last; `at` is Unix time
         self.max_concurrency = upstream.traits.max_concurrency
@@ -46,9 +50,36 @@ class Endpoint:
     def enter(self, now_s: float, deadline_s: float) -> Permit | None:
         """A permit for one attempt, or None when the upstream may not be asked. Raises UpstreamBusy when as many are
         under way as may be. Whoever gets a permit settles it."""
-        if self.max_concurrency is not None and self.health.load.in_flight >= self.max_concurrency:
+        if self._is_full:
             raise UpstreamBusy(
                 f"Upstream '{self.name}' has {self.max_concurrency} requests under way, as many as it may.",
                 upstream=self.name,
             )
         return self.health.acquire(now_s, deadline_s)
+
+    async def claim(self, probe: Permit) -> Permit | None:
+        """The permit with which the request may go out after all, if other processes have a say in who probes."""
+        may_go = False
+        try:
+            may_go = await self.sharing.claim(self.name, probe)
+        finally:
+            if not may_go:
+                self.health.settle(probe, Outcome.NEUTRAL, probe.acquired_s)
+        if may_go:
+            return probe
+        if self._is_full or not self.health.breaker.is_closed:
+            return None
+        return self.health.acquire(probe.acquired_s, probe.deadline_s)  # somebody else's probe has just succeeded
+
+    def isolate(self) -> None:
+        """Take it out by hand, in all processes that share."""
+        self.health.isolate()
+        self.sharing.isolation_changed(self.name)
+
+    def restore(self) -> None:
+        self.health.restore()
+        self.sharing.isolation_changed(self.name)
+
+    @property
+    def _is_full(self) -> bool:
+        return self.max_concurrency is not None and self.health.load.in_flight >= self.max_concurrency

@@ -101,6 +101,8 @@ class Executor:
                 bound = Bound(deadline_at_s - now_s, walk.setting)
             try:
                 permit = endpoint.enter(now_s, now_s + bound.seconds)
+                if permit is not None and permit.is_probe:
+                    permit = await endpoint.claim(permit)
                 if permit is None:
                     walk.hopeless.add(name)
                     continue

@@ -115,6 +115,8 @@ class Shadow:
         endpoint, bounds, call = self._endpoint, self._bounds, mirror.call
         now_s = bounds.clock()
         permit = endpoint.health.acquire(now_s, now_s + endpoint.attempt.seconds)
+        if permit is not None and permit.is_probe:
+            permit = await endpoint.claim(permit)
         if permit is None:
             self._events.shadow_dropped("target down")
             return
