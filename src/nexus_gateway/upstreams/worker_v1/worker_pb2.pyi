@@ -1,9 +1,8 @@
-from collections.abc import Mapping as _Mapping
-from typing import ClassVar as _ClassVar
-
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from collections.abc import Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -13,14 +12,13 @@ class Operation(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     OPERATION_CHAT: _ClassVar[Operation]
     OPERATION_COMPLETIONS: _ClassVar[Operation]
     OPERATION_EMBEDDINGS: _ClassVar[Operation]
-
 OPERATION_UNSPECIFIED: Operation
 OPERATION_CHAT: Operation
 OPERATION_COMPLETIONS: Operation
 OPERATION_EMBEDDINGS: Operation
 
 class ChatRequest(_message.Message):
-    __slots__ = ("body", "model", "operation", "request_id")
+    __slots__ = ("request_id", "model", "operation", "body")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     OPERATION_FIELD_NUMBER: _ClassVar[int]
@@ -29,16 +27,10 @@ class ChatRequest(_message.Message):
     model: str
     operation: Operation
     body: bytes
-    def __init__(
-        self,
-        request_id: str | None = ...,
-        model: str | None = ...,
-        operation: Operation | str | None = ...,
-        body: bytes | None = ...,
-    ) -> None: ...
+    def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., operation: _Optional[_Union[Operation, str]] = ..., body: _Optional[bytes] = ...) -> None: ...
 
 class ChatStreamRequest(_message.Message):
-    __slots__ = ("body", "model", "operation", "request_id")
+    __slots__ = ("request_id", "model", "operation", "body")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     OPERATION_FIELD_NUMBER: _ClassVar[int]
@@ -47,16 +39,10 @@ class ChatStreamRequest(_message.Message):
     model: str
     operation: Operation
     body: bytes
-    def __init__(
-        self,
-        request_id: str | None = ...,
-        model: str | None = ...,
-        operation: Operation | str | None = ...,
-        body: bytes | None = ...,
-    ) -> None: ...
+    def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., operation: _Optional[_Union[Operation, str]] = ..., body: _Optional[bytes] = ...) -> None: ...
 
 class ChatResponse(_message.Message):
-    __slots__ = ("body", "error", "finish_reason", "model", "usage")
+    __slots__ = ("body", "model", "usage", "finish_reason", "error")
     BODY_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     USAGE_FIELD_NUMBER: _ClassVar[int]
@@ -67,17 +53,10 @@ class ChatResponse(_message.Message):
     usage: Usage
     finish_reason: str
     error: Error
-    def __init__(
-        self,
-        body: bytes | None = ...,
-        model: str | None = ...,
-        usage: Usage | _Mapping | None = ...,
-        finish_reason: str | None = ...,
-        error: Error | _Mapping | None = ...,
-    ) -> None: ...
+    def __init__(self, body: _Optional[bytes] = ..., model: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., finish_reason: _Optional[str] = ..., error: _Optional[_Union[Error, _Mapping]] = ...) -> None: ...
 
 class ChatStreamResponse(_message.Message):
-    __slots__ = ("body", "error", "finish_reason", "model", "usage")
+    __slots__ = ("body", "model", "usage", "finish_reason", "error")
     BODY_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     USAGE_FIELD_NUMBER: _ClassVar[int]
@@ -88,25 +67,18 @@ class ChatStreamResponse(_message.Message):
     usage: Usage
     finish_reason: str
     error: Error
-    def __init__(
-        self,
-        body: bytes | None = ...,
-        model: str | None = ...,
-        usage: Usage | _Mapping | None = ...,
-        finish_reason: str | None = ...,
-        error: Error | _Mapping | None = ...,
-    ) -> None: ...
+    def __init__(self, body: _Optional[bytes] = ..., model: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., finish_reason: _Optional[str] = ..., error: _Optional[_Union[Error, _Mapping]] = ...) -> None: ...
 
 class Usage(_message.Message):
-    __slots__ = ("completion_tokens", "prompt_tokens")
+    __slots__ = ("prompt_tokens", "completion_tokens")
     PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     COMPLETION_TOKENS_FIELD_NUMBER: _ClassVar[int]
     prompt_tokens: int
     completion_tokens: int
-    def __init__(self, prompt_tokens: int | None = ..., completion_tokens: int | None = ...) -> None: ...
+    def __init__(self, prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ...) -> None: ...
 
 class Error(_message.Message):
-    __slots__ = ("code", "message", "param", "status", "type")
+    __slots__ = ("status", "message", "type", "code", "param")
     STATUS_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
@@ -117,11 +89,4 @@ class Error(_message.Message):
     type: str
     code: str
     param: str
-    def __init__(
-        self,
-        status: int | None = ...,
-        message: str | None = ...,
-        type: str | None = ...,
-        code: str | None = ...,
-        param: str | None = ...,
-    ) -> None: ...
+    def __init__(self, status: _Optional[int] = ..., message: _Optional[str] = ..., type: _Optional[str] = ..., code: _Optional[str] = ..., param: _Optional[str] = ...) -> None: ...
