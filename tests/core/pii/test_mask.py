@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nexus_gateway.core.model import Operation
@@ -84,6 +84,7 @@ def test_no_spelling_slips_through(before: str, sample: Sample, after: str, data
     json.loads(found.body)
 
 
+@settings(max_examples=400)
 @given(st.lists(st.one_of(WORDS, SAMPLES.map(lambda sample: sample.label + sample.text)), max_size=4), st.data())
 def test_the_first_look_suspects_whatever_the_detectors_find(parts: list[str], data: st.DataObject) -> None:
     raw = data.draw(escaped(data.draw(disguised(" ".join(parts))))).encode()

@@ -412,7 +412,7 @@ BANK_ACCOUNT: Final = Detector(
     hints=(
         rf"(?s:(?:{_MONEY_WORDS}).*{_TEN_DIGITS})",
         rf"(?s:{_TEN_DIGITS}.*(?:{_MONEY_WORDS}))",
-        rf"(?:{_BANKS})[ :)]{{0,3}}{_TEN_DIGITS}",
-        rf"{_TEN_DIGITS}[ (,/\[]{{0,4}}(?:{_BANKS})",
+        rf"(?:{_BANKS})(?:[\s:)]|\\+[nrt]){{0,3}}{_TEN_DIGITS}",
+        rf"{_TEN_DIGITS}(?:[\s(,/\[]|\\+[nrt]){{0,4}}(?:{_BANKS})",
     ),
 )

@@ -84,5 +84,5 @@ EMAIL: Final = Detector(
     about="E-mail addresses, internationalised ones too; not git@host:path, user info in URLs, icon@2x.png.",
     find=_find_mail,
     sign=b"@",
-    hints=(r"[^\\][^\s\"(,;:<>\[\]]@[^\s\"@/]+?[.。．｡﹒․]", r"\\u[0-9A-Fa-f]{4}@"),
+    hints=(r"[^\\][^\s\"(,;:<>\[\]]@[^\s\"@/]+?(?:[.。．｡﹒․]|\\u)", r"\\u[0-9A-Fa-f]{4}@"),
 )

@@ -18,11 +18,12 @@ from .linear import Search, searcher
 _HEX4: Final = "[0-9A-Fa-f]{4}"
 _RELAXED: Final = rf"(?:\b|_|[nrtbf]|\\u{_HEX4})"  # behind an escape there is no word boundary in the raw body
 _HANGUL: Final = r"(?:\\u[1a-dA-D][0-9A-Fa-f]{3}|[\x{1100}-\x{11ff}])"  # words that a pattern would not recognise
+_SYLLABLE: Final = r"[\x{ac00}-\x{d7a3}]"
 _LONG_RUN: Final = r"(?:\d(?:[ -]{0,3}\d){9}|(?:[A-Za-z0-9+]|\\*/){40})"
 _SURROGATES: Final = (  # of digits, letters and signs outside of the basic plane; not those of emoji
     r"\\u[dD]8(?:[0-2][0-9A-Fa-f]|3[0-9abAB])|\\u[dD]83[cC]\\+u[dD][dD][0-9a-eA-E]|\\u[dD]83[eE]\\+u[dD][fF][fF]|\\u[dD][bB]40"
 )
-_ESCAPED_ASCII: Final = r"\\u00(?:2[b-fB-F]|2[0345]|3[0-9]|[46][0-9a-fA-F]|[57][0-9aA]|5[fF]|7[eE])"
+_ESCAPED_ASCII: Final = r"\\u00(?:2[b-fB-F]|2[034589]|3[0-9]|[46][0-9a-fA-F]|[57][0-9aA]|5[fF]|7[eE])"
 _ROMAN_NUMERALS: Final = frozenset(range(0x2160, 0x2180))  # headings of chapters
 
 
@@ -44,8 +45,12 @@ def _exotic() -> list[str]:
         rf"(?:[0-9]|{digit}){gap}{digit}",
         rf"{digit}{gap}[0-9]",
         letter,
-        rf"{solid}{nothing}+{solid}",
-        rf"[0-9][ .\-()]{{0,2}}{sign}[ .\-()]{{0,2}}(?:[0-9][0-9]|[0-9]{sign})",
+        rf"[0-9A-Za-z][ \-]?(?:{digit}|{_written(_ROMAN_NUMERALS)})[0-9A-Za-z]",
+        rf"{solid}[ \-]?{nothing}+[ \-]?{solid}",
+        rf"{_SYLLABLE}{nothing}+{_SYLLABLE}",
+        rf"(?:{sign}|{nothing}) ?[0-9]{{2}}{gap}[0-9]{{6}}",
+        rf"[0-9]{gap}{nothing}{gap}[0-9]",
+        rf"[0-9]{gap}{sign}{gap}[0-9]{gap}[0-9]",
         rf"(?:[A-Za-z]{sign}[0-9]{{3}}|[A-Za-z]{{2}}[0-9]{{2}}{sign}|\b(?:sk|xox[a-z]|xapp|glpat|pypi|xai|GOCSPX){sign})",
         rf"{_written(look_alikes('+'))} ?\(?[0-9]",
         r"[0-9]\\+/[0-9]",
@@ -63,4 +68,4 @@ def _written(codes: frozenset[int]) -> str:
         if code < 0x10000:
             by_head.setdefault(f"{code:04x}"[:3], []).append(f"{code:04x}"[3])
     escapes = "|".join(f"{head}[{''.join(tails)}]" for head, tails in by_head.items())
-    return rf"(?:{as_class(codes)}|\\u(?i:{escapes}))"
+    return rf"(?:{as_class(codes)}|\\+u(?i:{escapes}))"
