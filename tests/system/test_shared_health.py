@@ -113,10 +113,9 @@ async def test_one_probe_reaches_it_from_both_and_its_success_is_heard_by_both(s
     sick = Sick()
     async with two_gateways(server, sick, reset_s=0.5) as (one, other):
         await chat(one.port)
-        await until_told(other, breaker="open")
         sick.is_ill = False
-        await until_told(one, breaker="half-open")
-        await until_told(other, breaker="half-open")
+        for each in (one, other):
+            await until_told(each, within_s=0.5 + WITHIN_S, breaker="half-open")
         callers = [asyncio.ensure_future(chat(each.port)) for each in (one, other) * 20]
         async with asyncio.timeout(5):
             while sum(caller.done() for caller in callers) < len(callers) - 1:
