@@ -64,6 +64,16 @@ async def test_requests_sent_ahead_are_answered_one_by_one_in_order(size: int) -
             assert (await caller.receive()).json()["method"] == "GET"
 
 
+async def test_a_head_that_comes_in_two_parts_around_an_answer_is_whole() -> None:
+    sent = post(b"1") + get()
+    async with serving(SmallApp(), PATIENT) as served, Caller(served.port) as caller:
+        for cut in range(len(post(b"1")), len(sent)):
+            await caller.send(sent[:cut])
+            assert (await caller.receive()).body == b"1"
+            await caller.send(sent[cut:])
+            assert (await caller.receive()).json()["path"] == "/some where"
+
+
 async def test_what_is_sent_far_ahead_waits_with_its_sender() -> None:
     app = SmallApp()
     sent = post(b"1") + get(b"x-filler: " + b"f" * 1000) * (MAX_AHEAD_BYTES // 300)

@@ -55,6 +55,22 @@ OPERATIONS: Final = {path.encode("ascii"): operation for path, operation in ROUT
 log = logging.getLogger(__name__)
 
 
+class Answered:
+    """In place of a request that is done with: an idle connection holds nothing of it, which halves what it costs."""
+
+    response_complete = True
+
+    @property
+    def message_event(self) -> "Answered":
+        return self
+
+    def set(self) -> None:
+        """Nobody waits."""
+
+
+ANSWERED: Final = Answered()
+
+
 class GatewayProtocol(Connection):
     """One client connection. Requests for inference take the direct way, all others that of the application."""
 
@@ -213,6 +229,7 @@ class GatewayProtocol(Connection):
         self._head_bytes = 0
         if self.cycle.response_complete:
             self._since_s = self.loop.time()
+            self._forget()
         else:
             self.cycle.more_body = False
             self.cycle.message_event.set()
@@ -238,6 +255,8 @@ class GatewayProtocol(Connection):
         if answered is None or self.transport.is_closing():
             return
         self._since_s = self.loop.time()
+        if answered is self.cycle and not self._is_reading_body:
+            self._forget()
         if not answered.keep_alive:
             self._leave()
         elif self.pipeline:
@@ -249,6 +268,12 @@ class GatewayProtocol(Connection):
             if self._ahead:
                 ahead, self._ahead = self._ahead, b""
                 self.data_received(ahead)
+
+    def _forget(self) -> None:
+        self.cycle = ANSWERED  # type: ignore[assignment]  # all that is asked of one
+        self._task = None
+        if not self._head_bytes:  # else they are the next request's, whose head came with the end of this one's body
+            self.headers = []
 
     def _leave(self) -> None:
         if self._is_reading_body or self.pipeline or self._ahead or self._refusal is not None:

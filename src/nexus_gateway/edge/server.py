@@ -29,7 +29,7 @@ from .asgi import DataPlane
 from .listener import Listener
 from .protocol import GatewayProtocol
 
-SWEEP_S: Final = 0.25  # how often connections are looked at; sooner where a deadline is short
+SWEEP_S: Final = 1.0  # how often connections are looked at; sooner where a deadline is short
 LAST_WORDS_S: Final = 1.0  # for error events after the drain limit
 POLL_S: Final = 0.02  # while shutting down
 DATE_S: Final = 1.0  # how old the date header may be
@@ -141,7 +141,7 @@ class GatewayServer(uvicorn.Server):
         return GatewayProtocol(self, self.config, self.server_state, self.lifespan.state, self._loop)
 
     def _sweep(self) -> None:
-        every_s = min(SWEEP_S, self.timeouts.head_s / 4, self.timeouts.body_s / 4)
+        every_s = min(SWEEP_S, self.timeouts.head_s / 4, self.timeouts.body_s / 4, self.timeouts.write_s / 4)
         self._sweeper = self._loop.call_later(every_s, self._sweep)
         now_s = self._loop.time()
         for connection in list(self._connections):
