@@ -2,6 +2,7 @@
 
 import json
 from datetime import date
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from stdnum import luhn
 from stdnum.iso7064 import mod_97_10
 from stdnum.kr import rrn as stdnum_rrn
 
+from nexus_gateway.core.pii.detectors import DETECTORS, about
 from nexus_gateway.core.pii.international import is_luhn, is_mod97
 from nexus_gateway.core.pii.korean import is_business_number, registration_check_digit
 
@@ -224,6 +226,13 @@ def test_no_text_whatever_makes_a_detector_fail(parts: list[str]) -> None:
     for found in MASKER.explain(text):
         assert end <= found.start < found.end
         end = found.end
+
+
+def test_every_detector_says_what_it_finds_here_and_in_the_documents() -> None:
+    documented = (Path(__file__).parents[3] / "docs" / "privacy.md").read_text()
+    for name in DETECTORS:
+        assert about(name).endswith(".")
+        assert f"| `{name}` |" in documented
 
 
 def test_findings_are_fit_to_be_shown() -> None:

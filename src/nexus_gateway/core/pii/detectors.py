@@ -48,6 +48,11 @@ DETECTORS: Final = tuple(_MAKERS)
 DEFAULT_DETECTORS: Final = frozenset(DETECTORS) - {"ip"}
 
 
+def about(name: str) -> str:
+    """What a detector finds, in a sentence: for the command line."""
+    return _MAKERS[name]().about
+
+
 @dataclass(frozen=True, slots=True)
 class CustomPattern:
     """An operator's own pattern, in RE2's syntax. `type` is what placeholders say: capitals, digits, underscores."""

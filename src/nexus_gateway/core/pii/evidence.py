@@ -141,7 +141,6 @@ class Detector:
     find: Find | None = None
     sign: bytes = b""
     hints: tuple[str, ...] = ()
-    by_default: bool = True
 
 
 def number_at(text: bytes, start: int, end: int) -> Number:

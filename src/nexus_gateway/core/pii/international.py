@@ -336,5 +336,4 @@ IP: Final = Detector(
     about="Public IPv4 and IPv6 addresses; private and reserved ranges never. Not chosen by default.",
     find=_find_addresses,
     hints=(r"\d\.\d{1,3}\.\d{1,3}\.\d", r"[0-9A-Fa-f]:[0-9A-Fa-f:]{0,4}:"),
-    by_default=False,
 )
