@@ -46,6 +46,7 @@ def _exotic() -> list[str]:
         rf"{digit}{gap}[0-9]",
         letter,
         rf"[0-9A-Za-z][ \-]?(?:{digit}|{_written(_ROMAN_NUMERALS)})[ \-]?[0-9A-Za-z]",
+        rf"{_written(_ROMAN_NUMERALS)}[ \-]?[0-9]{{3}}",
         rf"[0-9A-Za-z]{sign}[A-Za-z]{{0,3}}[0-9]",
         rf"{solid}[ \-]?{nothing}+[ \-]?{solid}",
         rf"{_SYLLABLE}{nothing}+{_SYLLABLE}",
