@@ -188,7 +188,9 @@ async def open_pipeline(runtime: Runtime, metrics: Metrics, tasks: Tasks, stack:
             tasks.spawn(checks.watch(endpoints[spec.name]), name=f"check {spec.name}")
     shadow = None
     if runtime.shadow is not None:
-        shadowed = endpoints[runtime.shadow.target]
+        target = runtime.shadow.target
+        own = Fleet([target], runtime.breaker.max_failures, runtime.breaker.reset_s, random.random)
+        shadowed = Endpoint(endpoints[target].upstream, own[target], request_timeout)
         shadow = Shadow(shadowed, runtime.shadow.percent, runtime.shadow.max_bytes, tasks, bounds, metrics)
     screen = open_screen(runtime.masking, bounds.clock) if runtime.masking is not None else None
     estimator = Estimator(runtime.bytes_per_token, runtime.default_output_tokens)

@@ -30,6 +30,7 @@ from typing import Final
 import msgspec
 
 from .errors import (
+    StreamOvertime,
     UpstreamAuthError,
     UpstreamBusy,
     UpstreamError,
@@ -71,6 +72,7 @@ _NEUTRAL_KINDS: Final = (
     UpstreamBusy,  # our own bound; nothing was sent
     UpstreamAuthError,  # misconfigured: it does not get better by waiting
     UpstreamModelNotFound,
+    StreamOvertime,  # we ended it
 )
 
 

@@ -154,6 +154,12 @@ class UpstreamTimeout(UpstreamError):
     outcome = "timeout"
 
 
+class StreamOvertime(UpstreamError):
+    """A stream lasted longer than the configuration allows. Its upstream did nothing wrong."""
+
+    outcome = "overtime"
+
+
 class UpstreamInvalidResponse(UpstreamError):
     """An answer that is not HTTP, not JSON, not SSE, too large, or in an encoding nobody asked for."""
 

@@ -46,6 +46,7 @@ class Plan(msgspec.Struct, frozen=True):
     upstreams: tuple[str, ...]
     max_attempts: int
     wait_s: float = 0.0
+    drawn: tuple[str, ...] = ()  # the whole order, where some of it was left out
 
     def attempts(self) -> Iterator[tuple[str, int]]:
         """Upstreams to try, each with how often it stood here before: repetitions need a wait and a budget.
@@ -169,10 +170,11 @@ def _present(route: Route, wait_s: Mapping[str, float], shy: Collection[str]) ->
 def _leave_out(whole: Plan, wait_s: Mapping[str, float], shy: Collection[str]) -> Plan:
     there = [name for name in whole.upstreams if name not in wait_s]
     if not there:
-        return Plan((), whole.max_attempts, min(wait_s[name] for name in whole.upstreams))
+        wait = min(wait_s[name] for name in whole.upstreams)
+        return Plan((), whole.max_attempts, wait, whole.upstreams)
     if shy:
         there.sort(key=shy.__contains__)
-    return Plan(tuple(there), whole.max_attempts)
+    return Plan(tuple(there), whole.max_attempts, drawn=whole.upstreams)
 
 
 def _draw(

@@ -41,6 +41,7 @@ RENDERED: Final[dict[type[GatewayError], tuple[int, str, str]]] = {  # status, t
     errors.UpstreamConnectError: (502, "server_error", "upstream_connect_error"),
     errors.UpstreamDnsError: (502, "server_error", "upstream_dns_error"),
     errors.UpstreamTimeout: (504, "server_error", "upstream_timeout"),
+    errors.StreamOvertime: (504, "server_error", "stream_too_long"),
     errors.UpstreamInvalidResponse: (502, "server_error", "upstream_invalid_response"),
     errors.UpstreamTruncated: (502, "server_error", "upstream_truncated"),
     errors.UpstreamUnavailable: (502, "server_error", "upstream_error"),

@@ -14,6 +14,7 @@ import structlog
 from .lines import LineWriter
 
 PACKAGE: Final = "nexus_gateway"
+ALWAYS_TOLD: Final = (f"{PACKAGE}.edge.admin",)  # what operators do is told whatever the level
 
 
 class LineHandler(logging.Handler):
@@ -50,6 +51,8 @@ def configure(writer: LineWriter, level: str) -> logging.Handler:
     logger.addHandler(handler)
     logger.setLevel(level.upper())
     logger.propagate = False
+    for name in ALWAYS_TOLD:
+        logging.getLogger(name).setLevel(logging.WARNING)
     return handler
 
 

@@ -41,11 +41,13 @@ class Attempt:
 
     __slots__ = (
         "_arrival",
+        "_began",
         "_bound",
         "_bounds",
         "_call",
         "_deadline_s",
         "_endpoint",
+        "_head_at_s",
         "_judge",
         "_model",
         "_permit",
@@ -76,6 +78,8 @@ class Attempt:
         self._started_s = permit.acquired_s
         self._deadline_s = permit.acquired_s + bound.seconds
         self._status: int | None = None
+        self._head_at_s = 0.0
+        self._began = False  # the first event of a stream has come
         self._judge: StreamJudge | None = None
 
     async def run(self, sketch: Sketch | None = None) -> Answer:
@@ -90,6 +94,7 @@ class Attempt:
         try:
             reply = await self._endpoint.upstream.send(self._request())
             self._status = reply.status
+            self._head_at_s = self._bounds.clock()
             answer = await (self._read_stream if self._call.stream else self._read_plain)(reply, sketch)
             handed_over = self._call.stream
             outcome = OK
@@ -102,9 +107,11 @@ class Attempt:
             raise failure from exc.__cause__
         finally:
             if not handed_over:
-                if reply is not None:
-                    await reply.aclose()
-                self._settle(outcome, failure)
+                try:
+                    if reply is not None:
+                        await reply.aclose()
+                finally:
+                    self._settle(outcome, failure)
 
     def _request(self) -> UpstreamRequest:
         call = self._call
@@ -144,6 +151,7 @@ class Attempt:
         breaker = self._endpoint.health.breaker
         stream = EventStream(name, reply, self._judge, self._bounds, breaker, self._settle, sketch, self._restorer)
         await stream.start(self._deadline_s)
+        self._began = True
         now_s = self._bounds.clock()
         self._endpoint.health.vouch(self._permit, now_s - self._started_s, now_s)
         return Answer(_told(reply), stream)
@@ -178,8 +186,9 @@ class Attempt:
         """Tell the upstream's health and the record how it ended."""
         now_s, endpoint, record = self._bounds.clock(), self._endpoint, self._arrival.record
         health = endpoint.health
-        if self._status is not None and self._status < 500:
-            health.breaker.last_sign_of_life_s = now_s
+        if self._status is not None and self._status < 500 and not isinstance(failure, UpstreamTimeout):
+            breaker = health.breaker  # a head that nothing followed excuses nobody, itself least of all
+            breaker.last_sign_of_life_s = max(breaker.last_sign_of_life_s, self._head_at_s)
         if isinstance(failure, UpstreamRateLimited):
             health.cool_down(failure.retry_after_s, now_s)
             self._bounds.events.cooled(endpoint.name)
@@ -195,6 +204,8 @@ class Attempt:
         record.attempts.append(AttemptRecord(endpoint.name, outcome, self._status, now_s - self._started_s))
 
     def _meaning(self, outcome: str, failure: UpstreamError | None) -> Outcome:
+        if isinstance(failure, UpstreamTimeout) and self._bound.is_rest and not self._began:
+            return Outcome.NEUTRAL
         if failure is not None:
             return outcome_of(failure, stream=self._call.stream)
         return Outcome.SUCCESS if outcome == OK else Outcome.NEUTRAL

@@ -19,6 +19,7 @@ class Bound:
 
     seconds: float
     setting: str
+    is_rest: bool = False  # what was left of another limit: passing it says nothing about the upstream
 
 
 def tightest(first: Bound, *others: Bound | None) -> Bound:

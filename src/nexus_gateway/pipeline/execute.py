@@ -16,7 +16,14 @@ from typing import Final
 
 from nexus_gateway.core.body import read_user
 from nexus_gateway.core.breaker import Outcome, outcome_of
-from nexus_gateway.core.errors import CircuitOpen, GatewayError, UpstreamBusy, UpstreamError, UpstreamRateLimited
+from nexus_gateway.core.errors import (
+    CircuitOpen,
+    GatewayError,
+    UpstreamBusy,
+    UpstreamError,
+    UpstreamRateLimited,
+    UpstreamTimeout,
+)
 from nexus_gateway.core.health import Fleet
 from nexus_gateway.core.model import Call, Principal
 from nexus_gateway.core.policies import Sticky
@@ -64,7 +71,7 @@ class Executor:
         roll = roll_of(next(self._rolls[route.name]))
         chosen = plan(route, now_s, roll, sticky_key, self._fleet.look(now_s))
         if not chosen.upstreams:
-            raise self._nobody(route, chosen.wait_s, now_s)
+            raise self._nobody(chosen.drawn, chosen.wait_s, now_s)
         mirror = self._shadow.choose(call, arrival) if self._shadow is not None else None
         if mirror is None:
             return await self._walk(call, route, chosen, arrival, now_s, None)
@@ -80,8 +87,8 @@ class Executor:
         self, call: Call, route: Route, chosen: Plan, arrival: Arrival, now_s: float, sketch: Sketch | None
     ) -> Answer:
         """Ask one after the other until one answers, or until the plan, the time or the hope is at its end."""
-        walk = _Walk(self._bounds.deadline, now_s)
         ways = self._ways[route.name]
+        walk = _Walk(self._deadline_of(chosen, ways, stream=call.stream), now_s)
         for name, repeat in chosen.attempts():
             if walk.made == chosen.max_attempts or len(walk.hopeless) == len(chosen.upstreams):
                 break
@@ -90,15 +97,13 @@ class Executor:
             way = ways[name]
             endpoint = way.endpoint
             bound = way.stream_bound if call.stream else way.plain_bound
-            deadline_at_s = walk.deadline_for(chosen.max_attempts, bound)
-            if repeat and not await self._may_repeat(endpoint, repeat, deadline_at_s):
+            if repeat and not await self._may_repeat(endpoint, repeat, walk.deadline_at_s):
                 walk.hopeless.add(name)
                 continue
             now_s = self._bounds.clock() if walk.made else now_s
-            if now_s >= deadline_at_s:
+            left_s = walk.deadline_at_s - now_s
+            if left_s <= 0:
                 break
-            if now_s + bound.seconds > deadline_at_s:
-                bound = Bound(deadline_at_s - now_s, walk.setting)
             try:
                 permit = endpoint.enter(now_s, now_s + bound.seconds)
                 if permit is not None and permit.is_probe:
@@ -109,19 +114,34 @@ class Executor:
                 walk.made += 1
                 if not repeat:
                     endpoint.health.budget.deposit(now_s)
+                if bound.seconds > left_s:
+                    bound = Bound(left_s, walk.setting, is_rest=True)
                 attempt = Attempt(self._bounds, call, arrival, endpoint, way.model or call.model, bound, permit)
                 answer = await attempt.run(sketch)
             except UpstreamError as exc:
                 walk.fail(name, exc, stream=call.stream)
                 continue
-            if name != chosen.upstreams[0]:
+            if name != (chosen.drawn or chosen.upstreams)[0]:
                 self._bounds.events.fell_back(route.name, name)
             if self._tell_routing:
                 answer.headers += (way.told_name, (b"x-nexus-attempts", b"%d" % walk.made))
             return answer
         if walk.failure is None:
-            raise self._nobody(route, min(self._fleet[name].wait_s(now_s) for name in chosen.upstreams), now_s)
+            wait_s = min(self._fleet[name].wait_s(now_s) for name in chosen.upstreams)
+            raise self._nobody(chosen.upstreams, wait_s, now_s)
         raise walk.failure
+
+    def _deadline_of(self, chosen: Plan, ways: Mapping[str, "Way"], *, stream: bool) -> Bound:
+        """All attempts together: as configured, else as often as there may be attempts, the longest limit of one."""
+        if self._bounds.deadline is not None:
+            return self._bounds.deadline
+        first = ways[chosen.upstreams[0]]
+        longest = first.stream_bound if stream else first.plain_bound
+        for name in chosen.upstreams[1:]:
+            bound = ways[name].stream_bound if stream else ways[name].plain_bound
+            if bound.seconds > longest.seconds:
+                longest = bound
+        return Bound(chosen.max_attempts * longest.seconds, longest.setting)
 
     async def _may_repeat(self, endpoint: Endpoint, repeat: int, deadline_at_s: float) -> bool:
         """Whether the same upstream may be asked again; if so, after a wait."""
@@ -135,9 +155,8 @@ class Executor:
         await asyncio.sleep(wait_s)
         return True
 
-    def _nobody(self, route: Route, wait_s: float, now_s: float) -> GatewayError:
-        """Why nobody can be asked: all want to be left alone for a while (429), or there is more to it (503)."""
-        names = route.plans[0][0].upstreams
+    def _nobody(self, names: tuple[str, ...], wait_s: float, now_s: float) -> GatewayError:
+        """Why none of these can be asked: all want to be left alone for a while (429), or there is more to it (503)."""
         if all(self._fleet[name].cooling_s(now_s) > 0 for name in names):
             return UpstreamRateLimited(
                 "Every upstream for this model is rate limited.", upstream=names[0], retry_after_s=wait_s
@@ -179,23 +198,14 @@ def _ways_of(route: Route, endpoints: Mapping[str, Endpoint]) -> dict[str, Way]:
 class _Walk:
     """How far the attempts of one request have come. `hopeless`: asking these again would end alike."""
 
-    __slots__ = ("_began_s", "_deadline", "_deadline_at_s", "failure", "hopeless", "made", "setting")
+    __slots__ = ("deadline_at_s", "failure", "hopeless", "made", "setting")
 
-    def __init__(self, deadline: Bound | None, began_s: float) -> None:
-        self._deadline = deadline
-        self._began_s = began_s
-        self._deadline_at_s = 0.0
-        self.setting = ""
+    def __init__(self, deadline: Bound, began_s: float) -> None:
+        self.deadline_at_s = began_s + deadline.seconds
+        self.setting = deadline.setting
         self.hopeless: set[str] = set()
         self.failure: UpstreamError | None = None
         self.made = 0
-
-    def deadline_for(self, max_attempts: int, bound: Bound) -> float:
-        """The instant by which all is over: as configured, or so many times the first attempt's bound."""
-        if not self._deadline_at_s:
-            whole = self._deadline or Bound(max_attempts * bound.seconds, bound.setting)
-            self._deadline_at_s, self.setting = self._began_s + whole.seconds, whole.setting
-        return self._deadline_at_s
 
     def fail(self, name: str, failure: UpstreamError, *, stream: bool) -> None:
         """Take in how an attempt ended. Raises the failure if no other attempt can end better."""
@@ -203,7 +213,7 @@ class _Walk:
             raise failure
         if self.failure is None or not isinstance(failure, UpstreamBusy):
             self.failure = failure
-        if outcome_of(failure, stream=stream) is Outcome.NEUTRAL:
+        if isinstance(failure, UpstreamTimeout) or outcome_of(failure, stream=stream) is Outcome.NEUTRAL:
             self.hopeless.add(name)
 
 

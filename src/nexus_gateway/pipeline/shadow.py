@@ -17,10 +17,9 @@ from collections import deque
 from contextlib import suppress
 from typing import Final
 
-from nexus_gateway.core.errors import UpstreamError
+from nexus_gateway.core.errors import UpstreamBusy, UpstreamError
 from nexus_gateway.core.model import Call, CallRecord
 from nexus_gateway.core.shadow_compare import Comparison, Observed, Sketch, compare
-from nexus_gateway.core.shares import roll_of
 from nexus_gateway.observe.base import ShadowObserver
 
 from .arrival import Answer, Arrival, no_body
@@ -32,6 +31,7 @@ from .stream import EventStream
 from .tasks import Tasks
 
 CONCURRENCY: Final = 8  # mirrored requests under way: a candidate is tried, not load-tested
+STEP: Final = 2**0.5 - 1  # its multiples fill [0, 1) evenly, and have nothing to do with those that routes draw by
 MAX_WAITING: Final = 256  # in the queue; what waits longer than its turn would be compared too late to matter
 
 log = logging.getLogger(__name__)
@@ -40,12 +40,15 @@ log = logging.getLogger(__name__)
 class Mirror:
     """One request that will be mirrored, from the moment it was chosen. `sketch` takes in the caller's answer."""
 
-    __slots__ = ("_shadow", "arrival", "call", "sketch")
+    __slots__ = ("_shadow", "arrival", "call", "kept_bytes", "original", "sketch")
 
     def __init__(self, shadow: "Shadow", call: Call, arrival: Arrival) -> None:
         self._shadow = shadow
         self.call = call
-        self.arrival = arrival
+        self.original = arrival.record
+        self.arrival = Arrival(call.operation, arrival.headers, arrival.fields, no_body, arrival.record)
+        self.arrival.screened = screened = arrival.screened
+        self.kept_bytes = len(call.body) + (len(screened.call.body) if screened is not None else 0)
         self.sketch = Sketch()
 
     def served(self, stayed: bool) -> None:
@@ -57,7 +60,10 @@ class Mirror:
 
 
 class Shadow:
-    """`percent` of the requests go to `endpoint` too, exactly that share. `max_bytes` bounds the bodies kept."""
+    """`percent` of the requests go to `endpoint` too, exactly that share. `max_bytes` bounds the bodies kept.
+
+    The endpoint is the shadow's own: what mirrored requests do to it, its breaker and its room, no caller feels.
+    """
 
     def __init__(
         self, endpoint: Endpoint, percent: float, max_bytes: int, tasks: Tasks, bounds: Bounds, events: ShadowObserver
@@ -75,14 +81,15 @@ class Shadow:
 
     def choose(self, call: Call, arrival: Arrival) -> Mirror | None:
         """A Mirror for this request if it is one of the share. Whoever gets it calls `served` once."""
-        if roll_of(next(self._counter)) >= self._share:
+        if next(self._counter) * STEP % 1.0 >= self._share:
             return None
-        if self._kept_bytes + len(call.body) > self._max_bytes:
+        mirror = Mirror(self, call, arrival)
+        if self._kept_bytes + mirror.kept_bytes > self._max_bytes:
             self._events.shadow_dropped("bytes")
             return None
-        self._kept_bytes += len(call.body)
+        self._kept_bytes += mirror.kept_bytes
         arrival.record.shadow = self._endpoint.name
-        return Mirror(self, call, arrival)
+        return mirror
 
     def send(self, mirror: Mirror) -> None:
         if self._under_way < CONCURRENCY:
@@ -94,7 +101,7 @@ class Shadow:
             self.drop(mirror, "queue")
 
     def drop(self, mirror: Mirror, reason: str) -> None:
-        self._kept_bytes -= len(mirror.call.body)
+        self._kept_bytes -= mirror.kept_bytes
         self._events.shadow_dropped(reason)
 
     async def _work(self, mirror: Mirror) -> None:
@@ -104,7 +111,7 @@ class Shadow:
                 try:
                     await self._mirror(mirror)
                 finally:
-                    self._kept_bytes -= len(mirror.call.body)
+                    self._kept_bytes -= mirror.kept_bytes
                 if not self._waiting:
                     return
                 mirror = self._waiting.popleft()
@@ -114,17 +121,18 @@ class Shadow:
     async def _mirror(self, mirror: Mirror) -> None:
         endpoint, bounds, call = self._endpoint, self._bounds, mirror.call
         now_s = bounds.clock()
-        permit = endpoint.health.acquire(now_s, now_s + endpoint.attempt.seconds)
-        if permit is not None and permit.is_probe:
-            permit = await endpoint.claim(permit)
+        try:
+            permit = endpoint.enter(now_s, now_s + endpoint.attempt.seconds)
+        except UpstreamBusy:
+            permit = None
         if permit is None:
             self._events.shadow_dropped("target down")
             return
         self._events.shadow_sent()
-        original = mirror.arrival.record
+        original = mirror.original
         record = CallRecord(original.request_id, call.operation, time.time(), now_s)
-        arrival = Arrival(call.operation, mirror.arrival.headers, mirror.arrival.fields, no_body, record)
-        arrival.screened = mirror.arrival.screened
+        arrival = mirror.arrival
+        arrival.record = record
         model = endpoint.upstream.traits.model or endpoint.name
         attempt = Attempt(bounds, call, arrival, endpoint, model, endpoint.attempt, permit)
         sketch = Sketch()

@@ -9,7 +9,13 @@ from typing import Final
 
 from nexus_gateway.core.answers import StreamJudge
 from nexus_gateway.core.breaker import Breaker
-from nexus_gateway.core.errors import UpstreamError, UpstreamInvalidResponse, UpstreamTimeout, UpstreamTruncated
+from nexus_gateway.core.errors import (
+    StreamOvertime,
+    UpstreamError,
+    UpstreamInvalidResponse,
+    UpstreamTimeout,
+    UpstreamTruncated,
+)
 from nexus_gateway.core.pii.reply import ReplyRestorer
 from nexus_gateway.core.shadow_compare import Sketch
 from nexus_gateway.core.sse import DONE, EventSplitter, EventTooLong
@@ -115,7 +121,7 @@ class EventStream:
     def _read_deadline_s(self) -> float:
         if self._grace_until_s is not None:
             return self._grace_until_s
-        now_s = self._breaker.last_sign_of_life_s = self._bounds.clock()  # something came just now
+        now_s = self._bounds.clock()
         if self._judge.all_finished:
             self._grace_until_s = now_s + TAIL_GRACE_S
             return self._grace_until_s
@@ -125,6 +131,7 @@ class EventStream:
         """Read once and take in what came. A fault is kept until the events before it have been given out."""
         try:
             piece = await self._reply.read(deadline_s)
+            self._breaker.last_sign_of_life_s = self._bounds.clock()
             self._take(self._splitter.feed(piece) if piece else self._splitter.finish())
             if not (piece or self._ended):
                 self._end()
@@ -161,12 +168,14 @@ class EventStream:
         self._ended = True
         self._ready.append(DONE_EVENT)
 
-    def _named(self, failure: UpstreamTimeout) -> UpstreamTimeout:
+    def _named(self, failure: UpstreamTimeout) -> UpstreamError:
         if self.events == 0:
             return failure  # the attempt's own bound: whoever set it names it
-        bounds = self._bounds
-        bound = bounds.stream_maximum if bounds.clock() >= self._max_until_s else bounds.stream_idle
-        return UpstreamTimeout(
-            f"Upstream '{self._upstream}' went silent: no end within {bound.seconds:g} s ({bound.setting}).",
-            upstream=self._upstream,
-        )
+        name, bounds = self._upstream, self._bounds
+        if bounds.clock() >= self._max_until_s:
+            limit = bounds.stream_maximum
+            what = f"The stream lasted longer than {limit.seconds:g} s ({limit.setting})."
+            return StreamOvertime(what, upstream=name)
+        limit = bounds.stream_idle
+        what = f"Upstream '{name}' went silent for {limit.seconds:g} s ({limit.setting})."
+        return UpstreamTimeout(what, upstream=name)
