@@ -330,3 +330,54 @@ async def admin(running: Running, method: str, path: str, key: str = "operator-k
 
     async with httpx2.AsyncClient(base_url=running.url) as http:
         return (await http.request(method, path, headers={"Authorization": f"Bearer {key}"})).json()
+
+
+async def test_a_short_limit_of_the_first_upstream_is_not_that_of_its_stand_in() -> None:
+    upstreams = "a=mock://local?delay_ms=5000&timeout_seconds=0.05;b=mock://local?delay_ms=300"
+    async with gateway({"FALLBACKS": "a=b", "REQUEST_TIMEOUT_SECONDS": "20"}, upstreams) as running:
+        assert who(await chat(running.port, body=asking("a"))) == "b"
+
+
+async def test_what_a_request_had_left_says_nothing_about_the_upstream() -> None:
+    upstreams = "a=mock://local?delay_ms=5000&timeout_seconds=0.15;b=mock://local?delay_ms=150"
+    settings = {"FALLBACKS": "a=b", "DEADLINE_SECONDS": "0.2", "CIRCUIT_BREAKER_MAX_FAILURES": "1"}
+    async with gateway(settings, upstreams) as running:
+        assert (await chat(running.port, body=asking("a"))).status == 504
+        assert who(await chat(running.port, body=asking("b"))) == "b"
+
+
+async def test_a_stream_that_we_end_does_not_open_the_breaker() -> None:
+    upstreams = "m=mock://local?chunk_delay_ms=20&tokens=1000"
+    settings = {"STREAM_MAX_SECONDS": "0.1", "CIRCUIT_BREAKER_MAX_FAILURES": "1"}
+    async with gateway(settings, upstreams) as running:
+        for _ in range(2):
+            assert (await chat(running.port, stream=True)).events()[-1]["error"]["code"] == "stream_too_long"
+
+
+async def test_answers_that_stall_after_their_head_open_the_breaker() -> None:
+    async def stalls(peer: Peer) -> None:
+        await peer.receive()
+        await peer.send(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{")
+        await peer.closed.wait()
+
+    settings = {"REQUEST_TIMEOUT_SECONDS": "0.05", "CIRCUIT_BREAKER_MAX_FAILURES": "2"}
+    async with servers(m=stalls) as (_, upstreams), gateway(settings, upstreams) as running:
+        assert [(await chat(running.port)).status for _ in range(3)] == [504, 504, 503]
+
+
+async def test_a_timeout_is_not_repeated_on_the_same_upstream() -> None:
+    async with servers(m=hangs) as (up, upstreams), gateway(FAST, upstreams) as running:
+        assert (await chat(running.port)).status == 504
+        assert sum(len(peer.requests) for peer in up["m"].peers) == 1
+
+
+async def test_a_target_without_weight_has_no_say_in_what_a_caller_is_told() -> None:
+    async with (
+        servers(a=FAULTS["is rate limited"]) as (_, upstreams),
+        gateway(weighted(old=0, a=1), f"old=mock://local;{upstreams}") as running,
+    ):
+        assert [(await chat(running.port)).status for _ in range(2)] == [429, 429]
+
+
+def asking(model: str) -> bytes:
+    return json.dumps({"model": model, "messages": [{"role": "user", "content": "hi"}]}).encode()

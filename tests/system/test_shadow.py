@@ -105,3 +105,21 @@ async def test_a_caller_who_did_not_get_its_answer_is_not_mirrored() -> None:
         async with gateway(shadowing(), upstreams) as running:
             assert (await chat(running.port)).status == 502
             assert not candidate.peers
+
+
+async def test_mirrors_take_nothing_from_callers_of_the_candidate() -> None:
+    """Their failures do not open its breaker, their 429s do not cool it, and they do not fill its room."""
+
+    async def refuses_mirrors(peer: Peer) -> None:
+        while True:
+            request = await peer.receive()
+            await peer.send(OK if b"direct" in request.body else plain(b"{}", status=429))
+
+    async with RawServer(refuses_mirrors) as candidate:
+        upstreams = f"m=mock://local;candidate=http://127.0.0.1:{candidate.port}?max_concurrency=1"
+        async with gateway(shadowing(CIRCUIT_BREAKER_MAX_FAILURES="1"), upstreams) as running:
+            for _ in range(5):
+                await chat(running.port)
+            await (await candidate.peer(0)).received.wait()
+            body = json.dumps({"model": "candidate", "messages": [{"role": "user", "content": "direct"}]}).encode()
+            assert (await chat(running.port, body=body)).status == 200
