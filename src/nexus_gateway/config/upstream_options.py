@@ -44,9 +44,9 @@ def _key_variable(value: object) -> str:
 
 def _forwarded(value: object) -> frozenset[str]:
     names = [header_name(word) for word in words(value)]
-    for name in names:
-        if name in _NEVER_FORWARDED or name.startswith("proxy-"):
-            raise BadValue(f"The header {name} never travels on.", "Leave it out.")
+    never = [name for name in names if name in _NEVER_FORWARDED or name.startswith("proxy-")]
+    if never:
+        raise BadValue(f"These headers never travel on: {', '.join(never)}.", "Leave them out.")
     return frozenset(names)
 
 

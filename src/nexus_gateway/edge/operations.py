@@ -37,10 +37,12 @@ def add_operations(
     """`readiness` says "ok", "degraded", or why no traffic should come: "starting", "draining"."""
     router = APIRouter(tags=["operations"])
 
+    @router.head("/healthz", include_in_schema=False)
     @router.get("/healthz", summary="Is the process alive")
     async def healthz() -> dict[str, str]:
         return {"status": OK}
 
+    @router.head("/readyz", include_in_schema=False)
     @router.get("/readyz", summary="Should traffic come here", responses={503: {"description": "Not now."}})
     async def readyz(request: Request) -> JSONResponse:
         serving = request.scope.get("extensions", {}).get(SERVING)

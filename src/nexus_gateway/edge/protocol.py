@@ -16,6 +16,7 @@ A request for inference whose caller has left has its task cancelled, so that th
 
 import asyncio
 import logging
+import os
 from typing import Any, Final
 
 import httptools
@@ -41,6 +42,7 @@ from .framing import (
     unframed_too_large,
     without_upgrade,
 )
+from .request_id import HEADER
 from .usual import AsgiAnswer, target_of
 
 MAX_AHEAD_BYTES: Final = 64 << 10  # of requests sent before the present one is answered
@@ -369,5 +371,6 @@ def _told(cause: BaseException | None) -> GatewayError:
 
 def _whole_answer(error: GatewayError) -> bytes:
     status, headers, body = render(error)
-    fields = [*headers, (b"content-length", b"%d" % len(body)), (b"connection", b"close")]
+    request_id = f"req_{os.urandom(8).hex()}".encode("ascii")  # what the client called it may be what is wrong
+    fields = [*headers, (b"content-length", b"%d" % len(body)), (HEADER, request_id), (b"connection", b"close")]
     return b"%b%b\r\n%b" % (STATUS_LINES[status], b"".join(b"%b: %b\r\n" % field for field in fields), body)
