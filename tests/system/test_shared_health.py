@@ -28,6 +28,7 @@ class Sick:
     def __init__(self) -> None:
         self.asked = 0
         self.is_ill = True
+        self.holding = asyncio.Event()  # a request is there whose answer is held
         self.released = asyncio.Event()
 
     async def __call__(self, peer: Peer) -> None:
@@ -37,6 +38,7 @@ class Sick:
             if self.is_ill:
                 await peer.send(plain(b"{}", status=500))
             else:
+                self.holding.set()
                 await self.released.wait()
                 choice = {"index": 0, "message": {"role": "assistant", "content": "m"}, "finish_reason": "stop"}
                 await peer.send(plain(json.dumps({"id": "m", "choices": [choice]}).encode()))
@@ -118,6 +120,7 @@ async def test_one_probe_reaches_it_from_both_and_its_success_is_heard_by_both(s
             await until_told(each, within_s=0.5 + WITHIN_S, breaker="half-open")
         callers = [asyncio.ensure_future(chat(each.port)) for each in (one, other) * 20]
         async with asyncio.timeout(5):
+            await sick.holding.wait()
             while sum(caller.done() for caller in callers) < len(callers) - 1:
                 await asyncio.wait([caller for caller in callers if not caller.done()], return_when="FIRST_COMPLETED")
         assert sick.asked == 2, "the request that found it down, and the probe"
