@@ -245,3 +245,34 @@ async def test_the_end_of_an_answer_that_nobody_takes_is_not_kept_for_ever() -> 
         await caller.read_until(b"\r\n\r\n")
         async with asyncio.timeout(5):
             await connections_end(served)
+
+
+async def test_nor_are_its_last_bytes() -> None:
+    async def until_the_kernel_takes_no_more(call: Call) -> None:
+        connection: Any = next(iter(served.server.server_state.connections))
+        await call.wire.start(200, [])
+        while not connection.transport.get_write_buffer_size():
+            await call.wire.write(b"x" * 8192)
+        await call.wire.finish(b"")
+
+    app = SmallApp(until_the_kernel_takes_no_more)
+    async with (
+        serving(app, Timeouts(write_s=0.15, drain_s=0.1)) as served,
+        Caller(served.port, receive_buffer=4096) as caller,
+    ):
+        await caller.send(HEAD + b"connection: close\r\ncontent-length: 0\r\n\r\n")
+        await (await app.begun.get()).ended.wait()
+        async with asyncio.timeout(5):
+            await connections_end(served)
+
+
+async def test_an_old_client_can_tell_that_its_answer_was_cut() -> None:
+    app = SmallApp(flood)
+    async with (
+        serving(app, Timeouts(write_s=0.1, drain_s=0.1)) as served,
+        Caller(served.port, receive_buffer=4096) as caller,
+    ):
+        await caller.send(b"POST /v1/completions HTTP/1.0\r\ncontent-length: 3\r\n\r\n123")
+        await (await app.begun.get()).ended.wait()
+        with pytest.raises(ConnectionError):
+            await caller.read_to_end()

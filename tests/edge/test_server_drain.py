@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from contextlib import AsyncExitStack
 from typing import Final
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from nexus_gateway.config.runtime import Timeouts
 from tests.support.http_client import Caller
 from tests.support.serving import serving
-from tests.support.small_app import Call, Script, SmallApp, hang, hang_in_stream
+from tests.support.small_app import Call, Script, SmallApp, flood, hang, hang_in_stream
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -20,7 +21,8 @@ PROBE: Final = b"GET /probe HTTP/1.1\r\nhost: gateway\r\n\r\n"
 
 async def test_while_it_delays_it_serves_and_says_that_it_will_go() -> None:
     async with serving(SmallApp(), Timeouts(drain_delay_s=20, drain_s=1)) as served:
-        async with Caller(served.port) as old, Caller(served.port) as idle:
+        async with Caller(served.port) as old, Caller(served.port) as idle, Caller(served.port) as early:
+            await early.send(REQUEST[:-1])
             await old.send(PROBE)
             answer = await old.receive()
             assert (answer.json()["draining"], answer.headers.get("connection")) == (False, None)
@@ -37,6 +39,8 @@ async def test_while_it_delays_it_serves_and_says_that_it_will_go() -> None:
             await old.send(PROBE)
             answer = await old.receive()
             assert (answer.json()["draining"], answer.headers["connection"]) == (True, "close")
+            await early.send(REQUEST[-1:])
+            assert (await early.receive()).headers["connection"] == "close"
         served.server.stop()
 
 
@@ -77,18 +81,30 @@ async def refuses_connections(port: int) -> None:
 
 
 async def test_whoever_was_in_the_accept_queue_is_served() -> None:
-    async with serving(SmallApp(), Timeouts(drain_s=20)) as served:
-        queued = [socket.create_connection(("127.0.0.1", served.port)) for _ in range(100)]  # the loop stands still
+    async with serving(SmallApp(), Timeouts(drain_s=20)) as served, AsyncExitStack() as stack:
+        address = ("127.0.0.1", served.port)
+        queued = [stack.enter_context(socket.create_connection(address)) for _ in range(100)]  # the loop stands still
         served.server.stop()
-        for raw in queued[:50]:
+        for raw in queued:
             raw.sendall(REQUEST)
         await refuses_connections(served.port)
-        for raw in queued[50:]:
-            raw.sendall(REQUEST)
         for raw in queued:
             reader, writer = await asyncio.open_connection(sock=raw)
             assert (await reader.read(-1)).endswith(b"123")
             writer.close()
+
+
+async def test_a_request_that_may_be_on_its_way_is_waited_for() -> None:
+    async with serving(SmallApp(), Timeouts(drain_s=1)) as served, Caller(served.port) as caller:
+        await until(lambda: served.server.server_state.connections)
+        for connection in served.server.server_state.connections:
+            connection.shutdown()
+        await caller.send(REQUEST)
+        assert (await caller.receive()).body == b"123"
+        for connection in served.server.server_state.connections:
+            connection.shutdown()
+        await caller.send(REQUEST)
+        assert (await caller.receive()).body == b"123"
 
 
 async def test_connections_that_wait_for_nothing_do_not_hold_it_up() -> None:
@@ -154,3 +170,13 @@ async def test_a_second_wish_ends_it_now(where: str) -> None:
     assert served.server.force_exit
     assert not served.server.server_state.connections
     app.may_close.set()
+
+
+async def test_it_goes_although_somebody_does_not_take_the_answer() -> None:
+    app = SmallApp(flood)
+    async with AsyncExitStack() as stack:
+        async with asyncio.timeout(5), serving(app, Timeouts(write_s=60, drain_s=0.05)) as served:
+            caller = await stack.enter_async_context(Caller(served.port, receive_buffer=4096))
+            await caller.send(REQUEST)
+            await app.begun.get()
+        await until(lambda: not (served.server.server_state.connections or served.server.server_state.tasks))

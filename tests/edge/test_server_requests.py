@@ -12,7 +12,7 @@ from nexus_gateway.edge.framing import MAX_FIELDS, MAX_HEAD_BYTES, MAX_TARGET_BY
 from nexus_gateway.edge.protocol import MAX_AHEAD_BYTES, MAX_DISCARDED_BYTES
 from tests.support.http_client import Caller
 from tests.support.serving import serving
-from tests.support.small_app import Call, SmallApp, echo, hang_unread, refuse_unread
+from tests.support.small_app import Call, SmallApp, echo, hang, hang_unread, refuse_unread
 
 pytestmark = pytest.mark.anyio
 
@@ -82,6 +82,14 @@ async def test_what_is_sent_far_ahead_waits_with_its_sender() -> None:
         assert (await caller.receive()).body == b"1"
         for _ in range(MAX_AHEAD_BYTES // 300):
             assert (await caller.receive()).status == 200
+
+
+async def test_nobody_can_send_ahead_without_end() -> None:
+    async with serving(SmallApp(hang), PATIENT) as served, Caller(served.port) as caller:
+        await caller.send(post(b"1"))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await caller.send(get(b"x-filler: " + b"f" * 1000) * 64_000)
 
 
 async def test_a_body_in_chunks_arrives_whole() -> None:
