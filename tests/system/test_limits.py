@@ -77,6 +77,12 @@ ENDINGS: dict[str, tuple[Script, Callable[[int], bool]]] = {
     "timed out": (then(hang=True), lambda used: used == 0),
     "cut": (then(b"HTTP/1.1 200 OK\r\n"), lambda used: used == 0),
     "not json": (answering(plain(b"<html>")), lambda used: used == 0),
+    "without usage": (answering(WITHOUT_USAGE), lambda used: used - 17 in PROMPT),  # 50 bytes were sent
+    "another key wanted": (answering(plain(b"{}", status=401)), lambda used: used == 0),
+    "redirected": (answering(plain(b"{}", status=302)), lambda used: used == 0),
+    "compressed": (answering(plain(b"\x1f\x8b", b"content-encoding: gzip")), lambda used: used == 0),
+    "an error in a 200": (answering(plain(b'{"error":{"message":"x","code":500}}')), lambda used: used == 0),
+    "two lengths": (answering(plain(b"{}", b"content-length: 3")), lambda used: used == 0),
 }
 STREAM_ENDINGS: dict[str, tuple[Script, Callable[[int], bool]]] = {
     "whole, with usage": (
@@ -92,6 +98,18 @@ STREAM_ENDINGS: dict[str, tuple[Script, Callable[[int], bool]]] = {
     ),
     "cut before the first event": (then(STREAM_HEAD), lambda used: used == 0),
     "failed": (answering(plain(b"{}", status=500)), lambda used: used == 0),
+    "refused by the upstream": (answering(plain(b"{}", status=400)), lambda used: used == 0),
+    "rate limited": (answering(plain(b"{}", status=429)), lambda used: used == 0),
+    "nothing in time": (then(STREAM_HEAD, hang=True), lambda used: used == 0),
+    "no event stream": (answering(plain(b"{}")), lambda used: used == 0),
+    "a broken event": (
+        then(STREAM_HEAD, event(), chunk(b"data: {nope\n\n"), hang=True),
+        lambda used: used - 1 in PROMPT,
+    ),
+    "an error event first": (
+        then(STREAM_HEAD, chunk(b'data: {"error":{"message":"x","code":500}}\n\n')),
+        lambda used: used == 0,
+    ),
 }
 
 
@@ -178,3 +196,16 @@ async def test_no_race_lets_anybody_have_more() -> None:
         used = sum(sum(answer.json()["usage"][name] for name in USAGE) for answer in admitted)
         assert used <= 5000
         assert len(admitted) == 5000 // (RESERVED_OUTPUT + 110)
+
+
+async def test_after_a_fallback_only_what_the_stand_in_used_is_charged() -> None:
+    async with (
+        RawServer(answering(plain(b"{}", status=500))) as bad,
+        RawServer(answering(ANSWER)) as good,
+        gateway(
+            {**FAST, **policy(tokens_per_minute=LIMIT), "FALLBACKS": "m=good"},
+            f"m=http://127.0.0.1:{bad.port};good=http://127.0.0.1:{good.port}",
+        ) as running,
+    ):
+        assert (await chat(running.port, body=body())).status == 200
+        assert LIMIT - await left(running) == EXACTLY

@@ -13,7 +13,7 @@ from typing import Final, NoReturn
 from nexus_gateway.core.account import Basis, Cost, Decision, Hold
 from nexus_gateway.core.body import with_output_limit
 from nexus_gateway.core.errors import LimitsUnavailable, RateLimited
-from nexus_gateway.core.model import Call, CallRecord, Principal, Usage, Verdict
+from nexus_gateway.core.model import Call, CallRecord, Operation, Principal, Usage, Verdict
 from nexus_gateway.core.tokens import Estimate, Estimator
 from nexus_gateway.stores.base import LimitStore
 
@@ -54,9 +54,10 @@ class Admission:
 
     def settle(self, hold: Hold | None, call: Call | None, record: CallRecord) -> None:
         """Give back what was reserved and take what was used. Also counts the usage that no upstream told."""
-        if record.usage is None and call is not None and (record.events or _was_abandoned(record)):
+        if record.usage is None and call is not None and _was_served(record):
             sent = self._estimator.sent_tokens(record.sent_text_bytes, record.events)
-            record.usage = Usage(self._estimator.estimate(call).prompt, sent)
+            answered = 0 if call.operation is Operation.EMBEDDINGS else sent
+            record.usage = Usage(self._estimator.estimate(call).prompt, answered)
             record.is_usage_estimated = True
         if hold is not None and not hold.is_settled:
             usage = record.usage
@@ -92,6 +93,9 @@ def _explain(resource: str, verdict: Verdict, estimate: Estimate | None) -> str:
     return f"The limit of {verdict.limit} {resource} per minute is used up; {wait}."
 
 
-def _was_abandoned(record: CallRecord) -> bool:
-    """The caller left while an upstream was at work: its prompt was read, and dropping the line makes nothing free."""
+def _was_served(record: CallRecord) -> bool:
+    """Something was sent; or the caller left while an upstream was at work: its prompt was read, and dropping the line
+    makes nothing free."""
+    if record.events or record.sent_text_bytes:
+        return True
     return any(attempt.outcome == CANCELLED for attempt in record.attempts)

@@ -135,6 +135,8 @@ class Attempt:
         usage = read_answer(self._call.operation, body, self._endpoint.name)
         if usage is not None:
             self._note(usage)
+        else:
+            self._arrival.record.sent_text_bytes = len(body)
         if sketch is not None:
             sketch.add(body)
         if self._restorer is not None:
