@@ -209,3 +209,14 @@ async def test_after_a_fallback_only_what_the_stand_in_used_is_charged() -> None
     ):
         assert (await chat(running.port, body=body())).status == 200
         assert LIMIT - await left(running) == EXACTLY
+
+
+async def test_a_clamped_caller_gets_what_is_left_instead_of_a_refusal() -> None:
+    settings = policy(tokens_per_minute=1000, clamp=True)
+    async with (
+        RawServer(answering(ANSWER)) as upstream,
+        gateway(settings, f"m=http://127.0.0.1:{upstream.port}") as running,
+    ):
+        assert (await chat(running.port, body=body(max_tokens=5000))).status == 200
+        asked = json.loads(upstream.peers[0].requests[0].body)["max_tokens"]
+        assert 1000 - max(PROMPT) <= asked <= 1000 - min(PROMPT)
