@@ -4,15 +4,17 @@ import asyncio
 import contextlib
 import json
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
 from nexus_gateway.config.runtime import Timeouts
 from nexus_gateway.edge.framing import MAX_FIELDS, MAX_HEAD_BYTES, MAX_TARGET_BYTES, MAX_UNFRAMED_BYTES
-from nexus_gateway.edge.protocol import MAX_AHEAD_BYTES, MAX_DISCARDED_BYTES
+from nexus_gateway.edge.protocol import ANSWERED, MAX_AHEAD_BYTES, MAX_DISCARDED_BYTES
 from tests.support.http_client import Caller
 from tests.support.serving import serving
 from tests.support.small_app import Call, SmallApp, echo, hang, hang_unread, refuse_unread
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -85,11 +87,24 @@ async def test_what_is_sent_far_ahead_waits_with_its_sender() -> None:
 
 
 async def test_nobody_can_send_ahead_without_end() -> None:
-    async with serving(SmallApp(hang), PATIENT) as served, Caller(served.port) as caller:
+    app = SmallApp(hang)
+    async with serving(app, PATIENT) as served, Caller(served.port) as caller:
         await caller.send(post(b"1"))
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.2):
-                await caller.send(get(b"x-filler: " + b"f" * 1000) * 64_000)
+        await app.begun.get()
+        connection: Any = next(iter(served.server.server_state.connections))
+        sending = asyncio.create_task(caller.send(get(b"x-filler: " + b"f" * 1000) * 10_000))
+        await until(lambda: connection.flow.read_paused)
+        assert not connection.pipeline
+        sending.cancel()
+
+
+async def test_an_idle_connection_holds_nothing_of_its_requests() -> None:
+    async with serving(SmallApp(), PATIENT) as served, Caller(served.port) as caller:
+        for request in (post(b"1"), get()):
+            await caller.send(request)
+            await caller.receive()
+            connection: Any = next(iter(served.server.server_state.connections))
+            assert (connection.cycle, connection.headers) == (ANSWERED, [])
 
 
 async def test_a_body_in_chunks_arrives_whole() -> None:
