@@ -12,16 +12,20 @@ LOCK_ARGS ?=
 BIN := .venv/bin
 UV := .venv/uv/bin/uv
 
-.PHONY: help run test check format proto smoke bench lock clean
+.PHONY: help run test test-system check format proto smoke bench lock clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 run: .venv/runtime.stamp ## start on http://127.0.0.1:8000 with the built-in mock model and the key dev-key
 	@exec $(BIN)/nexus-gateway serve $(RUN_ARGS)
 
-test: .venv/dev.stamp ## all tests, one seed
+test: .venv/dev.stamp ## all tests that need nothing but Python, one seed
 	@$(BIN)/pytest $(PYTEST_ARGS)
+
+test-system: .venv/dev.stamp ## the tests that need Debian's Prometheus and Chromium, which it installs
+	@./tests/install_packages.sh
+	@$(BIN)/pytest -m packages $(PYTEST_ARGS)
 
 check: .venv/dev.stamp ## format, lint, types, import contracts, dependencies, fresh stubs, shell scripts
 	@$(BIN)/ruff format --check .
@@ -30,7 +34,7 @@ check: .venv/dev.stamp ## format, lint, types, import contracts, dependencies, f
 	@$(BIN)/lint-imports
 	@$(BIN)/deptry src
 	@$(BIN)/python proto/generate.py --check
-	@$(BIN)/shellcheck gateway/scripts/*.sh .ci/run
+	@$(BIN)/shellcheck gateway/scripts/*.sh tests/*.sh .ci/run
 
 format: .venv/dev.stamp ## rewrite the code in the project's format
 	@$(BIN)/ruff format .
