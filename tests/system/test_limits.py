@@ -2,13 +2,14 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tests.support.gateway import Running, gateway
-from tests.support.http_client import Caller, chat
+from tests.support.http_client import Caller, Received, chat
 from tests.support.raw_server import LAST_CHUNK, STREAM_HEAD, Peer, RawServer, Script, answering, chunk, plain
 
 pytestmark = pytest.mark.anyio
@@ -189,13 +190,40 @@ async def test_concurrency_is_bounded_and_given_back() -> None:
 
 
 async def test_no_race_lets_anybody_have_more() -> None:
-    """Fifty at once ask for more than there is: what is admitted never exceeds the limit."""
-    async with gateway(policy(tokens_per_minute=5000), "m=mock://local?tokens=500&delay_ms=20") as running:
-        answers = await asyncio.gather(*(chat(running.port, body=body()) for _ in range(50)))
-        admitted = [answer for answer in answers if answer.status == 200]
-        used = sum(sum(answer.json()["usage"][name] for name in USAGE) for answer in admitted)
-        assert used <= 5000
-        assert len(admitted) == 5000 // (RESERVED_OUTPUT + 110)
+    """Fifty at once ask for more than there is, and nothing is settled before all are decided: as many are admitted as
+    there is room for, neither one more nor one less."""
+    limit, callers = 5000, 50
+    decided = asyncio.Semaphore(0)
+    everybody = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.receive()
+        decided.release()
+        await everybody.wait()
+        await peer.send(ANSWER)
+
+    async def ask(port: int) -> Received:
+        answer = await chat(port, body=body())
+        if answer.status == 429:
+            decided.release()
+        return answer
+
+    async with (
+        RawServer(script) as upstream,
+        gateway(policy(tokens_per_minute=limit), f"m=http://127.0.0.1:{upstream.port}") as running,
+    ):
+        asking = [asyncio.create_task(ask(running.port)) for _ in range(callers)]
+        for _ in range(callers):
+            await decided.acquire()
+        everybody.set()
+        answers = await asyncio.gather(*asking)
+        left_then = [int(answer.headers["x-ratelimit-remaining-tokens"]) for answer in answers]
+        cost = limit - max(left_then)
+        room = limit // cost
+        assert cost - RESERVED_OUTPUT in PROMPT
+        assert Counter([answer.status for answer in answers]) == {200: room, 429: callers - room}
+        assert min(left_then) == limit - room * cost, "nobody was refused who had room"
+        assert limit - await left(running) == room * EXACTLY
 
 
 async def test_after_a_fallback_only_what_the_stand_in_used_is_charged() -> None:
