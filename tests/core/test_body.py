@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus_gateway.core.body import body_for, parse_call
+from nexus_gateway.core.body import body_for, parse_call, read_user
 from nexus_gateway.core.errors import MalformedRequest
 from nexus_gateway.core.model import Operation
 
@@ -20,7 +20,8 @@ json_values = st.recursive(
     max_leaves=12,
 )
 layouts = st.sampled_from([{}, {"separators": (",", ":")}, {"indent": 2}, {"ensure_ascii": False}, {"indent": 0}])
-READ = {"model", "messages", "prompt", "input", "stream", "stream_options", "n"}
+READ = {"model", "messages", "prompt", "input", "stream", "stream_options", "n", "user"}
+READ |= {"max_tokens", "max_completion_tokens"}
 extras: st.SearchStrategy[dict[str, Any]] = st.dictionaries(
     st.text(max_size=8).filter(lambda k: k not in READ), json_values, max_size=4
 )
@@ -131,6 +132,15 @@ def test_no_layout_hides_a_repeated_key(extra: dict[str, Any], key: str, layout:
         (b'{"model":"m","messages":[],"n":0}', "n"),
         (b'{"model":"m","messages":[],"n":129}', "n"),
         (b'{"model":"m","messages":[],"n":1.5}', "n"),
+        (b'{"model":"m","messages":[],"max_tokens":"5"}', "max_tokens"),
+        (b'{"model":"m","messages":[],"max_tokens":5.0}', "max_tokens"),
+        (b'{"model":"m","messages":[],"max_tokens":true}', "max_tokens"),
+        (b'{"model":"m","messages":[],"max_tokens":7,"max_completion_tokens":[5]}', "max_completion_tokens"),
+        (b'{"model":"m","messages":[],"user":5}', "user"),
+        (b'{"model":"m","messages":[],"user":["a"]}', "user"),
+        (b'{"model":"m","messages":[],"n":"2"}', "n"),
+        (b'{"model":"m","messages":[],"n":true}', "n"),
+        (b'{"model":"m","messages":[],"stream_options":"on"}', "stream_options"),
         (b'{"model":"m","messages":[],"stream_options":[]}', "stream_options"),
         (b'{"model":"m","messages":[],"stream_options":{"include_usage":"yes"}}', "stream_options"),
         (
@@ -143,6 +153,18 @@ def test_what_is_not_a_chat_request_is_refused_and_the_field_named(body: bytes, 
     with pytest.raises(MalformedRequest) as refused:
         parse_call(Operation.CHAT, body)
     assert refused.value.param == param
+
+
+def test_null_is_as_good_as_absent() -> None:
+    optional = ("max_tokens", "max_completion_tokens", "n", "stream", "stream_options", "user")
+    call = parse_call(Operation.CHAT, json.dumps({**CHAT, **dict.fromkeys(optional)}).encode())
+    assert (call.output_limit, call.choices, call.stream, call.include_usage) == (None, 1, False, False)
+    assert read_user(call) is None
+
+
+def test_what_an_operation_does_not_know_is_the_upstreams_business() -> None:
+    body = b'{"model":"m","input":"hi","max_tokens":"5","unknown":{"a":[1,"x"]}}'
+    assert body_for(parse_call(Operation.EMBEDDINGS, body), model="m", ask_usage=False) == body
 
 
 @pytest.mark.parametrize(

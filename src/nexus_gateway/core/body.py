@@ -18,6 +18,7 @@ T = TypeVar("T")
 
 MAX_CHOICES: Final = 128  # what the API allows for `n`; more would only multiply one caller's share
 MAX_MODEL_LENGTH: Final = 256
+MAX_COUNT: Final = 10**12  # of tokens: more than any limit; a caller may write any number of digits
 
 _ASK_FOR_USAGE: Final = b'{"stream_options":{"include_usage":true},'
 _OUTPUT_LIMITS: Final = ("max_tokens", "max_completion_tokens")
@@ -30,6 +31,7 @@ _flag: Final = msgspec.json.Decoder(bool | None).decode
 _count: Final = msgspec.json.Decoder(int | None).decode
 _array: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _text_or_array: Final = msgspec.json.Decoder(str | list[msgspec.Raw]).decode
+_text_or_null: Final = msgspec.json.Decoder(str | None).decode
 _options: Final = msgspec.json.Decoder(dict[str, msgspec.Raw] | None).decode
 
 
@@ -49,8 +51,11 @@ def parse_call(operation: Operation, body: bytes) -> Call:
         choices *= _count_prompts(_read(members, "prompt", _text_or_array, "a string or an array"))
     else:
         _read(members, "input", _text_or_array, "a string or an array")
+    output_limit = _read_output_limit(members) if operation is not Operation.EMBEDDINGS else None
     include_usage = "stream_options" in members and _includes_usage(members)
-    return Call(operation, model, stream, include_usage, choices, body, members)
+    if "user" in members:
+        _read(members, "user", _text_or_null, "a string")
+    return Call(operation, model, stream, include_usage, choices, output_limit, body, members)
 
 
 def read_members(body: bytes) -> Members:
@@ -74,18 +79,15 @@ def read_members(body: bytes) -> Members:
 
 
 def read_user(call: Call) -> str | None:
-    """The `user` that the caller named, if it is a string."""
-    try:
-        return _text(call.members["user"])
-    except (KeyError, msgspec.DecodeError):
-        return None
+    """The `user` that the caller named, if any."""
+    return _text_or_null(call.members["user"]) if "user" in call.members else None
 
 
 def with_output_limit(call: Call, limit: int) -> Call:
     """The same call, content with `limit` tokens for each choice, under the name or names that it used itself."""
     names = [name for name in _OUTPUT_LIMITS if name in call.members] or [_OUTPUT_LIMITS[0]]
     body = _join({**call.members, **dict.fromkeys(names, b"%d" % limit)})
-    return msgspec.structs.replace(call, body=body, members=read_members(body))
+    return msgspec.structs.replace(call, output_limit=limit, body=body, members=read_members(body))
 
 
 def body_for(call: Call, *, model: str, ask_usage: bool) -> bytes:
@@ -151,6 +153,16 @@ def _read_choices(members: Members) -> int:
     if not 1 <= choices <= MAX_CHOICES:
         raise MalformedRequest(f"'n' must be between 1 and {MAX_CHOICES}.", param="n")
     return choices
+
+
+def _read_output_limit(members: Members) -> int | None:
+    """The larger of both names, for a server may obey either. A negative one is how some ask for no limit at all."""
+    largest = -1
+    for name in _OUTPUT_LIMITS:
+        if name in members:
+            given = _read(members, name, _count, "an integer")
+            largest = max(largest, -1 if given is None else min(given, MAX_COUNT))
+    return largest if largest >= 0 else None
 
 
 def _count_prompts(prompt: str | list[msgspec.Raw]) -> int:

@@ -59,6 +59,7 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     stream: bool
     include_usage: bool  # the caller asked for the usage chunk of a stream
     choices: int  # how many choices the answer has when it is complete: `n` times the number of prompts
+    output_limit: int | None  # the most tokens that each choice may have; None: the caller named no limit
     body: bytes
     members: Members  # of `body`, each value as its own bytes
 

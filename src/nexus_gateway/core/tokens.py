@@ -13,12 +13,10 @@ from .account import Cost
 from .model import Call, Operation
 
 MEDIA_TOKENS: Final = 1000  # for an image, audio or file part, however long its base64 is
-MAX_COUNT: Final = 10**12  # more than any limit; a caller may write any number of digits
 
 _ARRAY: Final = ord("[")
 _ESCAPE_EXCESS_BYTES: Final = 3  # `\ud55c` takes six bytes, the letter three
 _TEXT_PARTS: Final = frozenset({"text", "input_text", "refusal"})
-_LIMITS: Final = ("max_tokens", "max_completion_tokens")
 _PROMPT: Final = frozenset({"messages", "prompt", "input", "tools", "functions", "response_format"})
 _MAY_BE_NUMBERS: Final = frozenset({"prompt", "input"})
 
@@ -34,7 +32,6 @@ class _Part(msgspec.Struct, gc=False):
 _messages: Final = msgspec.json.Decoder(list[_Message]).decode
 _parts: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _part: Final = msgspec.json.Decoder(_Part).decode
-_count: Final = msgspec.json.Decoder(int).decode
 
 
 class Estimate(msgspec.Struct, frozen=True, gc=False):
@@ -64,7 +61,8 @@ class Estimator:
                 prompt += self._prompt_tokens(name, raw)
         if call.operation is Operation.EMBEDDINGS:
             return Estimate(prompt, 0)
-        return Estimate(prompt, call.choices * self._output_limit(call))
+        output = call.output_limit if call.output_limit is not None else self.default_output
+        return Estimate(prompt, call.choices * output)
 
     def tokens_of(self, text_bytes: int) -> int:
         return -int(-text_bytes // self.bytes_per_token)
@@ -84,22 +82,6 @@ class Estimator:
         if name == "messages" and value.find(b"[", 1) > 0 and b'"type"' in value:
             parts, media_bytes = _measure_media(value)
         return self.tokens_of(max(0, text_bytes - media_bytes)) + parts * self.media
-
-    def _output_limit(self, call: Call) -> int:
-        """The larger of both names, for a server may obey either."""
-        largest = -1
-        for name in _LIMITS:
-            if name in call.members:
-                largest = max(largest, _read_count(call.members[name]))
-        return largest if largest >= 0 else self.default_output
-
-
-def _read_count(raw: msgspec.Raw) -> int:
-    """Negative for what is no count: the upstream will say what it thinks of it."""
-    try:
-        return min(_count(raw), MAX_COUNT)
-    except msgspec.DecodeError:
-        return -1
 
 
 def _measure_media(messages: bytes) -> tuple[int, int]:
