@@ -53,7 +53,10 @@ def test_it_opens_at_the_nth_failure_in_a_row_and_not_before(outcomes: list[Outc
         breaker.settle(take(breaker, second), outcome, second + 0.5)
         if outcome is Outcome.SUCCESS:
             in_a_row = 0
-        elif outcome is not Outcome.NEUTRAL:  # nobody saw a sign of life, so that a timeout is a failure
+        elif outcome not in (
+            Outcome.NEUTRAL,
+            Outcome.REJECTED,
+        ):  # nobody saw a sign of life, so that a timeout is a failure
             in_a_row += 1
         if in_a_row == max_failures:
             assert breaker.snapshot(second + 0.5).state is State.OPEN
@@ -110,6 +113,21 @@ def test_a_success_closes_it_and_a_failure_opens_it_anew() -> None:
     assert breaker.snapshot(2 * RESET_S + 1).state is State.CLOSED
     fail(breaker, 2 * RESET_S + 2, times=2)
     assert breaker.snapshot(2 * RESET_S + 2).state is State.CLOSED, "the count began at 0"
+
+
+def test_a_probe_whose_request_is_refused_closes_it_on_probation() -> None:
+    breaker = opened()
+    breaker.settle(take(breaker, RESET_S), Outcome.REJECTED, RESET_S + 1)
+    assert breaker.is_closed, "or one client's bad requests would take every probe from the others"
+    breaker.settle(take(breaker, RESET_S + 2), Outcome.REJECTED, RESET_S + 2)
+    assert breaker.is_closed
+    fail(breaker, RESET_S + 2)
+    assert breaker.wait_s(RESET_S + 2) == RESET_S, "it had served nobody yet"
+    now_s = 2 * RESET_S + 2
+    breaker.settle(take(breaker, now_s), Outcome.REJECTED, now_s)
+    breaker.settle(take(breaker, now_s), Outcome.SUCCESS, now_s)
+    fail(breaker, now_s, times=2)
+    assert breaker.is_closed, "it has served somebody, and the count began at 0"
 
 
 def test_a_probe_that_is_cancelled_gives_its_permit_back() -> None:
@@ -336,9 +354,9 @@ def test_whose_fault_a_failure_is(kind: type[errors.UpstreamError], plain: Outco
     assert (outcome_of(failure, stream=False), outcome_of(failure, stream=True)) == (plain, streamed)
 
 
-def test_neither_a_429_nor_the_callers_own_error_is_a_failure() -> None:
+@pytest.mark.parametrize("stream", [False, True])
+def test_neither_a_429_nor_the_callers_own_error_is_a_failure(stream: bool) -> None:
     limited = errors.UpstreamRateLimited("no", upstream="a", retry_after_s=1.0)
     rejected = errors.UpstreamRejected("no", upstream="a", status=400, type_="t", code=None, param=None)
-    assert {outcome_of(each, stream=is_stream) for each in (limited, rejected) for is_stream in (True, False)} == {
-        Outcome.NEUTRAL
-    }
+    assert outcome_of(limited, stream=stream) is Outcome.NEUTRAL
+    assert outcome_of(rejected, stream=stream) is Outcome.REJECTED

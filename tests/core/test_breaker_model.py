@@ -14,6 +14,7 @@ LEGAL = {
     (State.HALF_OPEN, State.OPEN),
     (State.HALF_OPEN, State.CLOSED),
 }
+ALIVE = (Outcome.SUCCESS, Outcome.REJECTED)
 HEARD = (State.OPEN, State.CLOSED)  # by the probe of somebody else alone
 
 
@@ -97,9 +98,11 @@ class Racing(RuleBasedStateMachine):
                 changed
                 == {
                     True: [(State.HALF_OPEN, State.OPEN)],
-                    False: [(State.HALF_OPEN, State.CLOSED)] if outcome is Outcome.SUCCESS else [],
+                    False: [(State.HALF_OPEN, State.CLOSED)] if outcome in ALIVE else [],
                 }[failed]
             )
+            if outcome is Outcome.REJECTED:
+                self.in_a_row = self.max_failures - 1
         elif permit.is_probe and before.share < 1.0:
             assert changed == ([(State.CLOSED, State.OPEN)] if failed else [])
         else:

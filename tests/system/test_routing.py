@@ -246,6 +246,31 @@ async def test_a_flapping_upstream_is_never_seen_and_comes_back() -> None:
         assert {record.status for record in running.records.finished_records} == {200}
 
 
+async def test_one_clients_bad_requests_never_open_a_breaker_nor_keep_others_out_of_one_that_heals() -> None:
+    healthy = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        while True:
+            request = await peer.receive()
+            if not healthy.is_set():
+                await peer.send(plain(b"{}", status=500))
+            elif b"bad" in request.body:
+                await peer.send(plain(b'{"error":{"message":"no"}}', status=400))
+            else:
+                await peer.send(says("m"))
+
+    bad = json.dumps({"model": "m", "messages": ["bad"]}).encode()
+    settings = {"CIRCUIT_BREAKER_MAX_FAILURES": "2", "CIRCUIT_BREAKER_RESET_SECONDS": "0.2"}
+    async with servers(m=script) as (_, upstreams), gateway(settings, upstreams) as running, asyncio.timeout(10):
+        while (await chat(running.port)).status != 503:
+            pass
+        healthy.set()
+        while (answer := await chat(running.port, body=bad)).status != 400:
+            assert answer.status == 503
+        both = await asyncio.gather(*(chat(running.port, body=body) for body in [bad, None] * 30))
+        assert [answer.status for answer in both] == [400, 200] * 30
+
+
 async def test_slow_plain_answers_do_not_open_the_breaker_of_a_server_that_answers_others() -> None:
     async def script(peer: Peer) -> None:
         while True:

@@ -16,6 +16,8 @@ Touches:  nothing. The caller brings the clock and the dice.
 - Half-open, one permit at a time is out: the probe. It has a deadline; when that passes, it counts as failed, noticed
   or not, and the next period begins at that instant. So from any state time and successes alone lead to CLOSED.
 - Time passes for a breaker when it is asked: it owns no timer.
+- A probe whose request is refused closes it too: who refuses is alive, and one client's bad requests must not take the
+  probe's place from everybody else. But it has not served anybody yet, so until it has, one failure opens it again.
 - After closing, `share` grows linearly from RAMP_START to 1. It binds nobody: the plan leaves the rest of the requests
   to other upstreams if any can take them, and sends everything here if none can.
 
@@ -63,11 +65,11 @@ class Outcome(Enum):
     SUCCESS = "success"
     FAILURE = "failure"
     TIMED_OUT = "timed out"  # a plain answer took too long: a failure only if the upstream gave no sign of life
-    NEUTRAL = "neutral"  # nothing: the caller's own error, the caller left, a 429
+    REJECTED = "rejected"  # the caller's own request is at fault: somebody read it, and nobody knows any more
+    NEUTRAL = "neutral"  # nothing: the caller left, a 429
 
 
 _NEUTRAL_KINDS: Final = (
-    UpstreamRejected,  # the caller's own request is at fault
     UpstreamRateLimited,  # a cooldown
     UpstreamBusy,  # our own bound; nothing was sent
     UpstreamAuthError,  # misconfigured: it does not get better by waiting
@@ -79,6 +81,8 @@ _NEUTRAL_KINDS: Final = (
 def outcome_of(failure: UpstreamError, *, stream: bool) -> Outcome:
     """What a failed attempt says about its upstream. `stream`: the caller asked for a stream, so that a timeout was
     a wait for its first event or between two."""
+    if isinstance(failure, UpstreamRejected):
+        return Outcome.REJECTED
     if isinstance(failure, _NEUTRAL_KINDS):
         return Outcome.NEUTRAL
     if isinstance(failure, UpstreamTimeout) and not stream:
@@ -186,6 +190,9 @@ class Breaker:
             self._probe = None
             if outcome is Outcome.SUCCESS:
                 self._close(now_s)
+            elif outcome is Outcome.REJECTED:
+                self._close(now_s)
+                self._failures = self._max_failures - 1
             elif outcome is Outcome.FAILURE:
                 self._open(now_s)
         elif outcome is Outcome.SUCCESS:
