@@ -1,7 +1,13 @@
 """Fixtures and settings that every room's tests share."""
 
+import os
+
 import pytest
 from hypothesis import settings
+
+# gRPC's handlers of fork() run in the children that uvloop forks, where none of its threads is left, and crash some of
+# them before they are what they should be. None of our children uses the library it inherits.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
 # One seed, so that a run repeats; no deadline, so that a busy machine fails nothing.
 settings.register_profile("steady", derandomize=True, deadline=None, print_blob=True)

@@ -77,6 +77,7 @@ AUDIT_UNAVAILABLE: Final = "audit unavailable"
 def _grpc_upstream(spec: UpstreamSpec, runtime: Runtime) -> Upstream:
     """Imports the library here: it brings threads, and messages on stderr for what we tell ourselves."""
     process_environ.setdefault("GRPC_VERBOSITY", "none")
+    process_environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # its handlers may crash a child, and we have none
     from nexus_gateway.upstreams.grpc import GrpcUpstream
 
     return GrpcUpstream(spec, runtime.timeouts, max_answer_bytes=runtime.max_answer_bytes)
