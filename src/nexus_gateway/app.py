@@ -181,6 +181,8 @@ async def open_pipeline(runtime: Runtime, metrics: Metrics, tasks: Tasks, stack:
         upstream = KINDS[spec.kind](spec, runtime)
         stack.push_async_callback(upstream.aclose)
         endpoints[spec.name] = Endpoint(upstream, fleet[spec.name], request_timeout, sharing)
+        if spec.startup_s is not None:
+            fleet[spec.name].expect_start(time.monotonic() + spec.startup_s)
     table = compile_routes(names, runtime.policies, runtime.fallbacks, runtime.default_upstream)
     bounds = _bounds(timeouts, runtime.max_answer_bytes, metrics)
     checks = HealthChecks(runtime.health_check_s, timeouts.connect_s, bounds.clock, random.random)

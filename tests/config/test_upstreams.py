@@ -108,6 +108,8 @@ def test_a_url_is_taken_apart(url: str, expected: tuple[str, str, int, str]) -> 
         ("grpc://host/v1", "has no path"),
         ("grpc://host?ca_file=/x", "no option of grpc:// upstreams"),
         ("grpcs://host?api_key_env=KEY", "no option of grpcs:// upstreams"),
+        ("http://host?startup_seconds=0", "seconds above 0"),
+        ("mock://local?startup_seconds=9", "no option of mock:// upstreams"),
         ("http://host?health_rpc=off", "no option of http:// upstreams"),
         ("http://host?model=a&model=b", "'model' stands twice"),
         ("http://host?model=", "empty"),
@@ -145,6 +147,7 @@ def test_options_are_read_and_never_part_of_the_path() -> None:
     query = (
         "model=meta-llama/Meta-Llama-3-8B-Instruct&api_key_env=KEY&timeout_seconds=0.25&max_concurrency=8"
         "&forward_headers=X-Tenant,%20traceparent&stream_usage=off"
+        "&health=/health&startup_seconds=900"
     )
     assert sound(f"a=https://host/v1?{query}", {"KEY": " sk-1 "}) == UpstreamSpec(
         name="a",
@@ -158,6 +161,8 @@ def test_options_are_read_and_never_part_of_the_path() -> None:
         max_concurrency=8,
         forward_headers=frozenset({"x-tenant", "traceparent"}),
         stream_usage=False,
+        health_path="/health",
+        startup_s=900.0,
     )
 
 

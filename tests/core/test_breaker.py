@@ -355,8 +355,10 @@ def test_whose_fault_a_failure_is(kind: type[errors.UpstreamError], plain: Outco
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_neither_a_429_nor_the_callers_own_error_is_a_failure(stream: bool) -> None:
+def test_neither_a_429_nor_a_start_nor_the_callers_own_error_is_a_failure(stream: bool) -> None:
     limited = errors.UpstreamRateLimited("no", upstream="a", retry_after_s=1.0)
+    starting = errors.UpstreamStarting("no", upstream="a", retry_after_s=1.0)
     rejected = errors.UpstreamRejected("no", upstream="a", status=400, type_="t", code=None, param=None)
     assert outcome_of(limited, stream=stream) is Outcome.NEUTRAL
+    assert outcome_of(starting, stream=stream) is Outcome.NEUTRAL
     assert outcome_of(rejected, stream=stream) is Outcome.REJECTED

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nexus_gateway.core import errors
 from nexus_gateway.core.breaker import Outcome, Permit, State
 from nexus_gateway.core.health import Fleet, UpstreamHealth, without
 from nexus_gateway.core.routing import compile_routes, plan
@@ -163,3 +164,45 @@ def test_changes_are_told_by_name() -> None:
 
 def test_without_leaves_them_out_for_nobody_knows_how_long() -> None:
     assert without(["a"]).wait_s == {"a": inf}
+
+
+ABSENT = errors.UpstreamConnectError("no", upstream="a")
+
+
+@pytest.mark.parametrize(
+    ("failure", "is_absence"),
+    [
+        (ABSENT, True),
+        (errors.UpstreamDnsError("no", upstream="a"), True),
+        (errors.UpstreamUnavailable("no", upstream="a", status=503), True),
+        (errors.UpstreamUnavailable("no", upstream="a", status=500), False),
+        (errors.UpstreamTimeout("no", upstream="a"), False),
+        (errors.UpstreamTruncated("no", upstream="a"), False),
+    ],
+)
+def test_what_a_server_that_is_coming_up_looks_like(failure: errors.UpstreamError, is_absence: bool) -> None:
+    upstream = fleet_of()["a"]
+    assert not upstream.awaits(failure, 0.0), "nobody gave it time"
+    upstream.expect_start(60.0)
+    assert upstream.awaits(failure, 59.0) is is_absence
+    assert not upstream.awaits(failure, 60.0), "its time is over"
+
+
+SIGNS_OF_LIFE: dict[str, Callable[[UpstreamHealth], None]] = {
+    "a passed check": lambda upstream: upstream.pass_check(),
+    "an answer": lambda upstream: upstream.settle(take(upstream, 1.0), Outcome.SUCCESS, 1.0),
+    "the first event of a stream": lambda upstream: upstream.vouch(take(upstream, 1.0), 0.5, 1.0),
+}
+
+
+@pytest.mark.parametrize("sign", SIGNS_OF_LIFE)
+def test_who_has_been_there_once_is_never_starting_again(sign: str) -> None:
+    upstream = fleet_of()["a"]
+    upstream.expect_start(60.0)
+    for now_s in (0.0, 1.0):
+        upstream.settle(take(upstream, now_s), Outcome.NEUTRAL, now_s)
+        assert upstream.is_starting(now_s)
+    SIGNS_OF_LIFE[sign](upstream)
+    upstream.fail_check(2.0)
+    assert not upstream.is_starting(2.0)
+    assert not upstream.awaits(ABSENT, 2.0)

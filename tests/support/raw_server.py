@@ -186,14 +186,25 @@ class Peer(asyncio.Protocol):
 
 
 class RawServer:
-    """Runs a script for each connection, on a free port of `host`. Leaving the context raises what a script raised."""
+    """Runs a script for each connection, on a free port of `host`. Leaving the context raises what a script raised.
 
-    def __init__(self, script: Script, *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> None:
+    `bound`: the socket to listen on, for servers that come up after somebody was told of their port.
+    """
+
+    def __init__(
+        self,
+        script: Script,
+        *,
+        host: str = "127.0.0.1",
+        tls: ssl.SSLContext | None = None,
+        bound: socket.socket | None = None,
+    ) -> None:
         self.port = 0
         self.peers: list[Peer] = []  # in the order they came
         self._script = script
         self._host = host
         self._tls = tls
+        self._bound = bound
         self._arrived = asyncio.Event()
         self._runs: set[asyncio.Task[None]] = set()
         self._failures: list[Exception] = []
@@ -212,7 +223,8 @@ class RawServer:
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Peer(self), self._host, 0, ssl=self._tls)
+        place = {"host": self._host, "port": 0} if self._bound is None else {"sock": self._bound}
+        self._server = await loop.create_server(lambda: Peer(self), ssl=self._tls, **place)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

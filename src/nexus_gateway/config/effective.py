@@ -40,6 +40,8 @@ def describe_upstream(spec: UpstreamSpec) -> str:
         "max_concurrency": spec.max_concurrency,
         "ca_file": spec.ca_file,
         "forward_headers": ",".join(sorted(spec.forward_headers)) or None,
+        "health": spec.health_path,
+        "startup_seconds": spec.startup_s,
         "stream_usage": None if spec.stream_usage else "off",
         "health_rpc": None if spec.health_rpc else "off",
         **_mock_options(spec.mock),

@@ -35,6 +35,7 @@ class UpstreamSpec:
     health_path: str | None = None  # what to GET to know whether it is well; None: nothing
     mock: "MockSpec | None" = None
     health_rpc: bool = True  # of gRPC: whether its standard health is asked for
+    startup_s: float | None = None  # how long it may take to come up
 
     @property
     def is_checked(self) -> bool:

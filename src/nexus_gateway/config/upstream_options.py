@@ -98,6 +98,13 @@ OPTIONS: Final[Mapping[str, Option]] = {
     "health": Option(
         "health_path", _path, "The path to ask for every few seconds; while it fails, the upstream is skipped.", _HTTP
     ),
+    "startup_seconds": Option(
+        "startup_s",
+        number("Give seconds above 0, such as 900.", above=0, most=31_536_000),
+        "How long it may take to come up after the gateway: until its first answer or passed check, that it is not "
+        "there is 503 `upstream_starting` and no failure. See [Routing](routing.md#a-server-that-is-still-starting).",
+        (*_HTTP, *GRPC),
+    ),
     "mask": Option("mask", switch, "`off` for a server that may see identifiers, such as one of your own.", _ALL),
     "health_rpc": Option(
         "health_rpc",

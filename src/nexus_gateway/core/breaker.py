@@ -39,6 +39,7 @@ from .errors import (
     UpstreamModelNotFound,
     UpstreamRateLimited,
     UpstreamRejected,
+    UpstreamStarting,
     UpstreamTimeout,
 )
 
@@ -72,6 +73,7 @@ class Outcome(Enum):
 _NEUTRAL_KINDS: Final = (
     UpstreamRateLimited,  # a cooldown
     UpstreamBusy,  # our own bound; nothing was sent
+    UpstreamStarting,  # it was given time for that
     UpstreamAuthError,  # misconfigured: it does not get better by waiting
     UpstreamModelNotFound,
     StreamOvertime,  # we ended it

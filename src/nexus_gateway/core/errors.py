@@ -196,6 +196,16 @@ class UpstreamBusy(UpstreamError):
     outcome = "busy"
 
 
+class UpstreamStarting(UpstreamError):
+    """The upstream has not come up yet, within the time that it was given for that. `retry_after_s`: until a look."""
+
+    outcome = "starting"
+
+    def __init__(self, message: str, *, upstream: str, status: int | None = None, retry_after_s: float) -> None:
+        super().__init__(message, upstream=upstream, status=status)
+        self.retry_after_s = retry_after_s
+
+
 class UpstreamRateLimited(UpstreamError):
     """The upstream answered 429. `retry_after_s` is its clean, capped wish."""
 

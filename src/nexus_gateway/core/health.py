@@ -15,9 +15,14 @@ import msgspec
 
 from .balance import Load
 from .breaker import PROBE_WAIT_S, Breaker, Outcome, Permit, State
+from .errors import UpstreamConnectError, UpstreamDnsError, UpstreamError, UpstreamUnavailable
 from .retry import RetryBudget
 
 Told = Callable[[str, State, State], None]  # upstream, from, to
+
+START_RECHECK_S: Final = 5.0  # until another look at what is starting, where no check says when
+
+_ABSENCE: Final = frozenset({None, 502, 503, 504})  # what proxies say for a server, and servers that load a model
 
 _NO_WAITS: Final[Mapping[str, float]] = MappingProxyType({})
 _NO_LOADS: Final[Mapping[str, Load]] = MappingProxyType({})
@@ -47,7 +52,17 @@ def without(down: Iterable[str]) -> Health:
 class UpstreamHealth:
     """What is known of one upstream: breaker, cooldown, active checks, the operator's word, load and retry budget."""
 
-    __slots__ = ("_cooling_until_s", "_recheck_at_s", "_troubled", "breaker", "budget", "is_isolated", "load", "name")
+    __slots__ = (
+        "_cooling_until_s",
+        "_recheck_at_s",
+        "_starts_until_s",
+        "_troubled",
+        "breaker",
+        "budget",
+        "is_isolated",
+        "load",
+        "name",
+    )
 
     def __init__(self, name: str, breaker: Breaker, troubled: "dict[str, UpstreamHealth]") -> None:
         self.name = name
@@ -57,6 +72,7 @@ class UpstreamHealth:
         self.is_isolated = False
         self._cooling_until_s = -inf
         self._recheck_at_s: float | None = None
+        self._starts_until_s = -inf
         self._troubled = troubled
 
     @property
@@ -110,6 +126,23 @@ class UpstreamHealth:
 
     def pass_check(self) -> None:
         self._recheck_at_s = None
+        self._starts_until_s = -inf
+
+    def expect_start(self, until_s: float) -> None:
+        """Until then it may be coming up: to be absent is no fault of its before it has once been there."""
+        self._starts_until_s = until_s
+
+    def is_starting(self, now_s: float) -> bool:
+        """Neither an answer nor a passed check so far, and still time for one."""
+        return now_s < self._starts_until_s and self.breaker.last_sign_of_life_s == -inf
+
+    def awaits(self, failure: UpstreamError, now_s: float) -> bool:
+        """Whether an attempt failed because the upstream has not come up yet."""
+        if not self.is_starting(now_s):
+            return False
+        if isinstance(failure, UpstreamUnavailable):
+            return failure.status in _ABSENCE
+        return isinstance(failure, UpstreamConnectError | UpstreamDnsError)
 
     def force_open_until(self, until_s: float, now_s: float) -> None:
         """Somebody else found the upstream down."""

@@ -78,6 +78,7 @@ def describe(endpoint: Endpoint, now_s: float) -> dict[str, Any]:
         "cooling_s": health.cooling_s(now_s),
         "isolated": health.is_isolated,
         "failing_checks": health.is_failing_checks,
+        "starting": health.is_starting(now_s),
         "in_flight": health.load.in_flight,
         "first_token_ewma_s": health.load.first_token_s,
         "last_error": endpoint.last_error,

@@ -48,6 +48,7 @@ RENDERED: Final[dict[type[GatewayError], tuple[int, str, str]]] = {  # status, t
     errors.UpstreamAuthError: (502, "server_error", "upstream_auth_error"),
     errors.UpstreamModelNotFound: (502, "server_error", "upstream_model_not_found"),
     errors.UpstreamBusy: (503, "server_error", "overloaded"),
+    errors.UpstreamStarting: (503, "server_error", "upstream_starting"),
     errors.UpstreamRateLimited: (429, "requests", "rate_limit_exceeded"),
     errors.UpstreamRejected: (400, "invalid_request_error", "upstream_rejected"),  # status and words are its own
 }
@@ -59,6 +60,7 @@ _BUSY_WAIT_S: Final = 1.0
 _TELLING_THE_WAIT: Final = (
     errors.RateLimited,
     errors.UpstreamRateLimited,
+    errors.UpstreamStarting,
     errors.CircuitOpen,
     errors.LimitsUnavailable,
 )
@@ -102,9 +104,7 @@ def _body(error: GatewayError, type_: str, code: str | None) -> bytes:
 
 
 def _wait_s(error: GatewayError) -> float | None:
-    if isinstance(
-        error, errors.RateLimited | errors.UpstreamRateLimited | errors.CircuitOpen | errors.LimitsUnavailable
-    ):
+    if isinstance(error, _TELLING_THE_WAIT):
         return error.retry_after_s
     return _BUSY_WAIT_S if isinstance(error, errors.UpstreamBusy | errors.Draining | errors.AuditUnavailable) else None
 

@@ -17,6 +17,7 @@ from nexus_gateway.core.errors import (
     UpstreamRateLimited,
     UpstreamTimeout,
 )
+from nexus_gateway.core.health import START_RECHECK_S
 from nexus_gateway.core.model import AttemptRecord, Call, Usage
 from nexus_gateway.core.shadow_compare import Sketch
 from nexus_gateway.upstreams.base import Reply, UpstreamRequest
@@ -101,8 +102,11 @@ class Attempt:
             return answer
         except UpstreamError as exc:
             failure = exc
-            if isinstance(exc, UpstreamTimeout) and self._bounds.clock() >= self._deadline_s:
+            now_s = self._bounds.clock()
+            if isinstance(exc, UpstreamTimeout) and now_s >= self._deadline_s:
                 failure = self._named()
+            elif self._endpoint.health.awaits(exc, now_s):
+                failure = self._endpoint.starting(START_RECHECK_S, exc.status)
             outcome = failure.outcome
             raise failure from exc.__cause__
         finally:

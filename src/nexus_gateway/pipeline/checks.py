@@ -15,6 +15,7 @@ from .endpoint import Endpoint
 
 log = logging.getLogger(__name__)
 
+HEALTHY: Final = "upstream_healthy"
 JITTER: Final = 0.2  # of the interval, so that replicas do not check in step
 
 
@@ -26,6 +27,7 @@ class HealthChecks:
         self._timeout_s = timeout_s
         self._clock = clock
         self._dice = dice
+        self._found: dict[str, str] = {}
 
     async def watch(self, endpoint: Endpoint) -> None:
         """Runs until it is cancelled."""
@@ -40,10 +42,16 @@ class HealthChecks:
         try:
             await endpoint.upstream.check(self._clock() + self._timeout_s)
         except UpstreamError as failure:
-            if not health.is_failing_checks:
-                log.warning("upstream_unhealthy", extra={"upstream": endpoint.name, "cause": failure.outcome})
-            health.fail_check(self._clock() + pause_s)
+            now_s = self._clock()
+            found = "upstream_starting" if health.is_starting(now_s) else "upstream_unhealthy"
+            self._tell(endpoint, found, cause=failure.outcome)
+            health.fail_check(now_s + pause_s)
         else:
-            if health.is_failing_checks:
-                log.warning("upstream_healthy", extra={"upstream": endpoint.name})
+            self._tell(endpoint, HEALTHY)
             health.pass_check()
+
+    def _tell(self, endpoint: Endpoint, found: str, **more: str) -> None:
+        """A line for every change. To be well from the first check on is none."""
+        if found != self._found.get(endpoint.name, HEALTHY):
+            log.warning(found, extra={"upstream": endpoint.name, **more})
+        self._found[endpoint.name] = found

@@ -7,7 +7,7 @@ Touches:  nothing.
 from dataclasses import dataclass
 
 from nexus_gateway.core.breaker import Outcome, Permit
-from nexus_gateway.core.errors import UpstreamBusy
+from nexus_gateway.core.errors import UpstreamBusy, UpstreamStarting
 from nexus_gateway.core.health import UpstreamHealth
 from nexus_gateway.stores.base import ALONE, HealthSharing
 from nexus_gateway.upstreams.base import Upstream
@@ -57,6 +57,11 @@ class Endpoint:
                 upstream=self.name,
             )
         return self.health.acquire(now_s, deadline_s)
+
+    def starting(self, retry_after_s: float, status: int | None = None) -> UpstreamStarting:
+        """What callers are told while it comes up."""
+        what = f"Upstream '{self.name}' is still starting; try again later."
+        return UpstreamStarting(what, upstream=self.name, status=status, retry_after_s=retry_after_s)
 
     async def claim(self, probe: Permit) -> Permit | None:
         """The permit with which the request may go out after all, if other processes have a say in who probes."""

@@ -22,6 +22,7 @@ from nexus_gateway.core.errors import (
     UpstreamBusy,
     UpstreamError,
     UpstreamRateLimited,
+    UpstreamStarting,
     UpstreamTimeout,
 )
 from nexus_gateway.core.health import Fleet
@@ -65,7 +66,8 @@ class Executor:
         self._tell_routing = tell_routing
 
     async def execute(self, call: Call, route: Route, principal: Principal, arrival: Arrival) -> Answer:
-        """Raises the UpstreamError of the last attempt, or CircuitOpen when there was nobody to ask."""
+        """Raises the UpstreamError of the last attempt; CircuitOpen or a kind that says more when there was nobody to
+        ask."""
         now_s = self._bounds.clock()
         sticky_key = None if route.sticky is None else _sticky_key(route.sticky, call, principal, arrival)
         roll = roll_of(next(self._rolls[route.name]))
@@ -156,12 +158,14 @@ class Executor:
         return True
 
     def _nobody(self, names: tuple[str, ...], wait_s: float, now_s: float) -> GatewayError:
-        """Why none of these can be asked: all want to be left alone for a while (429), or there is more to it (503)."""
+        """Why none of these can be asked: all want to be left alone for a while, all are still starting, or else."""
         if all(self._fleet[name].cooling_s(now_s) > 0 for name in names):
             return UpstreamRateLimited(
                 "Every upstream for this model is rate limited.", upstream=names[0], retry_after_s=wait_s
             )
         wait_s = wait_s if wait_s < math.inf else UNKNOWN_WAIT_S
+        if all(self._fleet[name].is_starting(now_s) for name in names):
+            return self.endpoints[names[0]].starting(wait_s)
         return CircuitOpen("No upstream for this model can be asked just now.", retry_after_s=wait_s)
 
 
@@ -211,7 +215,7 @@ class _Walk:
         """Take in how an attempt ended. Raises the failure if no other attempt can end better."""
         if not may_move_on(failure):
             raise failure
-        if self.failure is None or not isinstance(failure, UpstreamBusy):
+        if self.failure is None or not isinstance(failure, UpstreamBusy | UpstreamStarting):
             self.failure = failure
         if isinstance(failure, UpstreamTimeout) or outcome_of(failure, stream=stream) is Outcome.NEUTRAL:
             self.hopeless.add(name)
