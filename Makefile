@@ -27,12 +27,14 @@ test-system: .venv/dev.stamp ## the tests that need Debian's Prometheus and Chro
 	@./tests/install_packages.sh
 	@$(BIN)/pytest -m packages $(PYTEST_ARGS)
 
-check: .venv/dev.stamp ## format, lint, types, import contracts, dependencies, fresh stubs, shell scripts
+check: .venv/dev.stamp ## format, lint, types, import contracts, dependencies, the worker contract, shell scripts
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/deptry src
+	@$(BIN)/buf lint proto
+	@$(BIN)/buf format --diff --exit-code proto
 	@$(BIN)/python proto/generate.py --check
 	@$(BIN)/shellcheck gateway/scripts/*.sh tests/*.sh .ci/run
 
