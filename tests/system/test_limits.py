@@ -11,6 +11,7 @@ import pytest
 from tests.support.gateway import Running, gateway
 from tests.support.http_client import Caller, Received, chat
 from tests.support.raw_server import LAST_CHUNK, STREAM_HEAD, Peer, RawServer, Script, answering, chunk, plain
+from tests.support.valkey import ValkeyServer
 
 pytestmark = pytest.mark.anyio
 
@@ -160,6 +161,34 @@ async def test_dropping_the_line_makes_nothing_free(stream: bool, events: int) -
         assert LIMIT - await left(running) - (events if pieces else 0) in PROMPT
         (gone,) = [record for record in running.records.finished_records if record.client_gone]
         assert gone.is_usage_estimated
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+async def test_a_shutdown_settles_what_it_cuts_before_the_process_is_gone(stream: bool) -> None:
+    """As another process sees it, long before any lease ends."""
+    settings = {**policy(tokens_per_minute=LIMIT, max_concurrency=2), "REQUEST_TIMEOUT_SECONDS": "20"}
+    pieces = [STREAM_HEAD, event(), event()] if stream else []
+    with ValkeyServer() as server:
+        settings["REDIS_URL"] = server.url
+        async with RawServer(then(*pieces, hang=True)) as upstream:
+            m = f"m=http://127.0.0.1:{upstream.port}"
+            async with gateway(settings, m) as other:
+                async with (
+                    gateway({**settings, "DRAIN_SECONDS": "0.05"}, m) as running,
+                    Caller(running.port) as caller,
+                ):
+                    await caller.ask(body=body(stream))
+                    await (await upstream.peer(0)).received.wait()
+                    for _ in pieces[1:]:
+                        await caller.read_until(b"data: ")
+                    assert LIMIT - await left(other) >= RESERVED_OUTPUT, "reserved while it is under way"
+                    holds = f"nexus:{{{other.records.last.key_id}}}:holds"
+                    assert server.call("ZCARD", holds) == 1
+                    running.server.stop()
+                    assert b"shutting_down" in await caller.read_to_end()
+                assert LIMIT - await left(other) - len(pieces[1:]) in PROMPT
+                assert running.records.last.is_usage_estimated
+                assert server.call("ZCARD", holds) == 0
 
 
 async def test_tokens_that_are_not_there_are_refused_with_the_true_wait_and_nothing_is_consumed() -> None:

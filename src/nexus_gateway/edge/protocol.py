@@ -46,7 +46,7 @@ from .request_id import HEADER
 from .usual import AsgiAnswer, target_of
 
 MAX_AHEAD_BYTES: Final = 64 << 10  # of requests sent before the present one is answered
-MAX_DISCARDED_BYTES: Final = 64 << 20  # of a body nobody wants, read so that its sender gets to read our answer
+MAX_DISCARDED_BYTES: Final = 16 << 20  # of a body nobody wants, so that who sent a little too much reads our answer
 KEEP_ALIVE_S: Final = 75.0  # longer than the usual client's own idle time, so that the client closes first
 LINGER_S: Final = 1.0  # for a client to read that it was too slow; one that is refused gets the time of a body
 LAST_CALL_S: Final = 0.25  # while draining: for a request that is on its way already
