@@ -116,7 +116,9 @@ def build(runtime: Runtime, *, log_fd: int = STDOUT, observers: Sequence[Observe
             writer.start()
             stack.callback(writer.close)
             stack.callback(release, configure(writer, runtime.log_level))
-            told: list[Observer] = [metrics, *observers]
+            told: list[Observer] = [metrics.traffic, *observers]
+            metrics.lag.start()
+            stack.callback(metrics.lag.stop)
             if runtime.audit is not None:
                 metrics.audit = audit = open_audit(runtime.audit, writer)
                 stack.callback(audit.close)
@@ -257,6 +259,7 @@ async def open_store(runtime: Runtime, metrics: Metrics, tasks: Tasks, stack: As
         mode=FailureMode(runtime.redis_failure_mode),
         on_change=lambda state, reason: metrics.store_changed(state.value, reason),
     )
+    metrics.processes = lambda: store.processes
     tasks.spawn(store.run(), name="redis")
     stack.push_async_callback(store.aclose)
     await store.started()

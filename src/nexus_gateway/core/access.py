@@ -6,8 +6,13 @@ Touches:  nothing.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from .model import Principal
+
+TOKENS: Final = (
+    "jwt"  # what callers with a token are called before their own id, and all together where they are counted
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,7 @@ class CallerPolicy:
             self.clamps_output,
             self.name,
             self.allowed_models,
+            label=self.name or (TOKENS if key_id.startswith(f"{TOKENS}:") else key_id),
         )
 
     def admits(self, now_unix_s: float) -> bool:

@@ -45,6 +45,7 @@ class Principal:
     clamps_output: bool = False  # instead of a refusal, the output allowance becomes what is left
     name: str | None = None  # what the operator calls the caller
     allowed_models: ModelRule | None = None  # None: all of them
+    label: str = "none"  # what metrics call the caller: of a closed set, whoever calls
 
     @property
     def is_unlimited(self) -> bool:
@@ -106,6 +107,7 @@ class CallRecord(msgspec.Struct):
     started_at_s: float
     client: str | None = None  # the caller's address
     key_id: str | None = None
+    caller: str = "none"  # the label of the principal
     model: str | None = None  # as the caller named it
     route: str | None = None  # the configured name that it led to: fit for a metric's label
     stream: bool = False
@@ -115,6 +117,7 @@ class CallRecord(msgspec.Struct):
     client_gone: bool = False
     verdict: Verdict | None = None  # on the caller's limit of requests; None where no limit was asked
     token_verdict: Verdict | None = None
+    refused_by: str | None = None  # the limit that stood in the way: "requests", "tokens", "concurrency" or "store"
     limit_basis: str | None = None  # what the decision rested on: "whole", or less while the shared store is away
     usage: Usage | None = None
     is_usage_estimated: bool = False  # no upstream told it
@@ -122,6 +125,7 @@ class CallRecord(msgspec.Struct):
     request_bytes: int = 0
     response_bytes: int = 0
     events: int = 0  # data events sent to the caller
+    body_at_s: float = 0.0  # when all of the body was there; 0 where it never was
     first_byte_at_s: float | None = None
     finished_at_s: float = 0.0
     attempts: list[AttemptRecord] = msgspec.field(default_factory=list)

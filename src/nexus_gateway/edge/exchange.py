@@ -95,7 +95,9 @@ class Exchange:
         try:
             if int(self._fields.get(b"content-length", 0)) > limit:
                 raise TooMuch
-            return await self._wire.read_body(limit)
+            body = await self._wire.read_body(limit)
+            self._record.body_at_s = time.monotonic()
+            return body
         except TooMuch:
             raise BodyTooLarge(
                 f"The request body is over the limit of {limit} bytes (GATEWAY_MAX_BODY_BYTES)."

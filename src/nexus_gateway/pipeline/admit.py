@@ -73,8 +73,10 @@ class Admission:
         self._note(decision, record)
         refusal = decision.refusal
         if refusal is None or decision.basis is Basis.NONE:
+            record.refused_by = "store"
             raise LimitsUnavailable("The store of limits is away, and nobody is let in without it.", retry_after_s=1.0)
         resource, verdict = refusal
+        record.refused_by = resource
         raise RateLimited(_explain(resource, verdict, estimate), resource=resource, retry_after_s=verdict.retry_after_s)
 
 

@@ -51,7 +51,7 @@ class Pipeline:
         if self._audit is not None and self._audit.refuses:
             raise AuditUnavailable("Requests are not served while the audit log cannot be written.")
         principal = await self.authenticator.authenticate(arrival.headers, arrival.fields, arrival.client)
-        record.key_id = principal.key_id
+        record.key_id, record.caller = principal.key_id, principal.label
         self._admission.look(principal, record)
         _require_json(arrival.fields)
         body = await arrival.read_body()
