@@ -27,10 +27,12 @@ from nexus_gateway.config.runtime import (
 )
 from nexus_gateway.config.settings import ConfigurationProblems, load
 from nexus_gateway.core.access import CallerPolicy
+from nexus_gateway.core.audit_bodies import Kept, Room
 from nexus_gateway.core.breaker import State
 from nexus_gateway.core.credentials import KeyRing
 from nexus_gateway.core.health import Fleet
 from nexus_gateway.core.jwt import OneKey
+from nexus_gateway.core.model import Operation
 from nexus_gateway.core.pii import DEFAULT_DETECTORS, CustomPattern, Masker, MaskingConfig, Restoring, Scope
 from nexus_gateway.core.routing import compile_routes
 from nexus_gateway.core.tokens import Estimator
@@ -109,6 +111,7 @@ def build(runtime: Runtime, *, log_fd: int = STDOUT, observers: Sequence[Observe
     """The application for a configuration that is known to be good. `observers` are told besides our own."""
     writer = LineWriter(log_fd)
     metrics = Metrics(lambda: writer.dropped)
+    random_salt = secrets.token_bytes(32)
 
     @asynccontextmanager
     async def lifespan(app: Gateway) -> AsyncIterator[None]:
@@ -129,8 +132,11 @@ def build(runtime: Runtime, *, log_fd: int = STDOUT, observers: Sequence[Observe
                 told.append(log)
             tasks = Tasks()
             stack.push_async_callback(tasks.aclose)
-            pipeline = await open_pipeline(runtime, metrics, tasks, stack)
-            app.data_plane = DataPlane(pipeline, Observers(*told), tasks, max_body_bytes=runtime.max_body_bytes)
+            pipeline = await open_pipeline(runtime, metrics, tasks, stack, random_salt)
+            keep = open_keeping(runtime.audit, random_salt) if runtime.audit is not None else None
+            app.data_plane = DataPlane(
+                pipeline, Observers(*told), tasks, max_body_bytes=runtime.max_body_bytes, keep=keep
+            )
             yield
             app.data_plane = None
 
@@ -164,7 +170,17 @@ def open_audit(spec: AuditSpec, lines: LineWriter) -> AuditLog:
     return AuditLog(sink, blocks=spec.blocks)
 
 
-async def open_pipeline(runtime: Runtime, metrics: Metrics, tasks: Tasks, stack: AsyncExitStack) -> Pipeline:
+def open_keeping(spec: AuditSpec, random_salt: bytes) -> Callable[[Operation], Kept] | None:
+    """What prompts and answers are kept by, where records are to hold them."""
+    if spec.bodies is None:
+        return None
+    mask, room = Masker(masking_config(spec.bodies, random_salt)).mask_excerpt, Room()
+    return lambda operation: Kept(room, mask, says_vectors=operation is Operation.EMBEDDINGS)
+
+
+async def open_pipeline(
+    runtime: Runtime, metrics: Metrics, tasks: Tasks, stack: AsyncExitStack, random_salt: bytes
+) -> Pipeline:
     """Opens the upstreams on the running loop; `stack` closes them."""
     timeouts = runtime.timeouts
     request_timeout = Bound(timeouts.request_s, TIMEOUT_SETTINGS["request_s"])
@@ -197,7 +213,7 @@ async def open_pipeline(runtime: Runtime, metrics: Metrics, tasks: Tasks, stack:
         own = Fleet([target], runtime.breaker.max_failures, runtime.breaker.reset_s, random.random)
         shadowed = Endpoint(endpoints[target].upstream, own[target], request_timeout)
         shadow = Shadow(shadowed, runtime.shadow.percent, runtime.shadow.max_bytes, tasks, bounds, metrics)
-    screen = open_screen(runtime.masking, bounds.clock) if runtime.masking is not None else None
+    screen = open_screen(runtime.masking, random_salt, bounds.clock) if runtime.masking is not None else None
     estimator = Estimator(runtime.bytes_per_token, runtime.default_output_tokens)
     store = await open_store(runtime, metrics, tasks, stack)
     return Pipeline(
@@ -228,16 +244,17 @@ def _open_token_check(runtime: Runtime, spec: TokenSpec, usual: CallerPolicy, ta
     return TokenCheck(published, spec.rules, policies, usual, verified, published.look_again)
 
 
-def masking_config(spec: MaskingSpec) -> MaskingConfig:
+def masking_config(spec: MaskingSpec, random_salt: bytes) -> MaskingConfig:
+    """`random_salt` is taken where the operator gave none, the same for all that is masked in this process."""
     return MaskingConfig(
-        salt=secrets.token_bytes(32) if spec.salt is None else spec.salt.encode(),
+        salt=random_salt if spec.salt is None else spec.salt.encode(),
         detectors=DEFAULT_DETECTORS if spec.detectors is None else frozenset(spec.detectors),
         custom=tuple(CustomPattern(type_, pattern) for type_, pattern in spec.custom),
         scope=Scope.GLOBAL if spec.is_global else Scope.PRINCIPAL,
     )
 
 
-def open_screen(spec: MaskingSpec, clock: Callable[[], float]) -> Screen:
+def open_screen(spec: MaskingSpec, random_salt: bytes, clock: Callable[[], float]) -> Screen:
     """Compiles the detectors: about half a second."""
     if spec.salt is None:
         log.warning(
@@ -245,7 +262,7 @@ def open_screen(spec: MaskingSpec, clock: Callable[[], float]) -> Screen:
         )
     elif len(spec.salt) < MIN_SALT_CHARS:
         log.warning("pii_salt_short", extra={"remedy": f"Use {MIN_SALT_CHARS} characters or more."})
-    return Screen(Masker(masking_config(spec)), Restoring(spec.restore), spec.timeout_s, clock)
+    return Screen(Masker(masking_config(spec, random_salt)), Restoring(spec.restore), spec.timeout_s, clock)
 
 
 async def open_store(runtime: Runtime, metrics: Metrics, tasks: Tasks, stack: AsyncExitStack) -> LimitStore:

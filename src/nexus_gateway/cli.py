@@ -5,6 +5,7 @@ Touches:  the process's environment, which it hands on.
 """
 
 import os
+import secrets
 import sys
 
 import click
@@ -89,7 +90,7 @@ def mask() -> None:
     except ConfigurationProblems as refusal:
         click.echo(str(refusal), err=True)
         sys.exit(REFUSED)
-    masker = Masker(masking_config(runtime.masking or MaskingSpec()))
+    masker = Masker(masking_config(runtime.masking or MaskingSpec(), secrets.token_bytes(32)))
     text = sys.stdin.read()
     click.echo(masker.mask_text(text).text.rstrip("\n"))
     for finding in masker.explain(text):

@@ -21,7 +21,7 @@ PAIR = {"GATEWAY_JWT_SECRET": LONG_SECRET, "GATEWAY_JWT_PUBLIC_KEY": PUBLIC_KEY}
 
 def problems_of(environ: dict[str, str]) -> list[str]:
     with pytest.raises(ConfigurationProblems) as refusal:
-        load(environ, later={})
+        load(environ)
     return [str(problem) for problem in refusal.value.problems]
 
 
@@ -40,7 +40,7 @@ def test_a_key_and_its_digest_let_the_same_caller_in(keys: list[str], data: st.D
 @pytest.mark.parametrize("name", ["GATEWAY_METRICS_KEY", "GATEWAY_ADMIN_KEY"])
 def test_a_key_that_stands_alone_may_be_a_digest_too(name: str) -> None:
     digest = hashlib.sha256(b"secret")
-    plain, hashed = (load({name: key}, later={}).runtime for key in ("secret", f"sha256:{digest.hexdigest()}"))
+    plain, hashed = (load({name: key}).runtime for key in ("secret", f"sha256:{digest.hexdigest()}"))
     assert plain == hashed
     assert digest.digest() in (plain.metrics_key_digest, plain.admin_key_digest)
 
@@ -59,7 +59,7 @@ def test_operators_have_a_key_of_their_own() -> None:
 
 def test_an_empty_list_is_refused_while_tokens_let_nobody_in() -> None:
     assert "nobody could call" in problems_of({"GATEWAY_API_KEYS": ""})[0]
-    assert not load({"GATEWAY_API_KEYS": "", **GOOD["jwt_secret"]}, later={}).runtime.accepts_dev_key
+    assert not load({"GATEWAY_API_KEYS": "", **GOOD["jwt_secret"]}).runtime.accepts_dev_key
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_rules_may_name_digests_and_tokens() -> None:
     rules = (
         f'{{"sha256:{hashlib.sha256(b"one").hexdigest()}": {{}}, "jwt:*": {{"rate_limit_per_minute": "unlimited"}}}}'
     )
-    assert load({"GATEWAY_API_KEYS": "one", "GATEWAY_API_KEY_POLICIES": rules, **GOOD["jwt_secret"]}, later={})
+    assert load({"GATEWAY_API_KEYS": "one", "GATEWAY_API_KEY_POLICIES": rules, **GOOD["jwt_secret"]})
 
 
 def test_rules_become_what_holds_for_each_caller() -> None:
@@ -108,7 +108,7 @@ def test_rules_become_what_holds_for_each_caller() -> None:
         "jwt:*": {"rate_limit_per_minute": 7},
     }
     environ = {"GATEWAY_API_KEYS": "one", "GATEWAY_API_KEY_POLICIES": json.dumps(rules), **GOOD["jwt_secret"]}
-    runtime = load({**environ, "GATEWAY_RATE_LIMIT_PER_MINUTE": "9"}, later={}).runtime
+    runtime = load({**environ, "GATEWAY_RATE_LIMIT_PER_MINUTE": "9"}).runtime
     expires_at = datetime(2027, 1, 31, tzinfo=UTC).timestamp()
     models = ModelList(["chat", "small-*"])
     assert runtime.key_policies == {digest: CallerPolicy(None, 5000, 4, True, "search", models, expires_at)}
@@ -136,19 +136,19 @@ def test_settings_of_tokens_that_do_not_fit_together_are_refused(environ: dict[s
 
 @pytest.mark.parametrize("line_end", ["\n", "\\n", "\r\n", "\\r\\n"])
 def test_a_public_key_may_have_its_newlines_written_out(line_end: str) -> None:
-    tokens = load({"GATEWAY_JWT_PUBLIC_KEY": PUBLIC_KEY.replace("\n", line_end)}, later={}).runtime.tokens
+    tokens = load({"GATEWAY_JWT_PUBLIC_KEY": PUBLIC_KEY.replace("\n", line_end)}).runtime.tokens
     assert tokens is not None
     assert tokens.algorithms == {"ES256"}
 
 
 def test_a_secret_is_for_hs256_unless_told_otherwise() -> None:
-    usual, wider = (load(GOOD[name], later={}).runtime.tokens for name in ("jwt_secret", "jwt_algorithms"))
+    usual, wider = (load(GOOD[name]).runtime.tokens for name in ("jwt_secret", "jwt_algorithms"))
     assert usual is not None
     assert wider is not None
     assert (sorted(usual.algorithms), sorted(wider.algorithms)) == (["HS256"], ["HS256", "HS512"])
 
 
 def test_a_short_secret_works_with_one_warning() -> None:
-    (warning,) = load({"GATEWAY_JWT_SECRET": "my-secret"}, later={}).warnings
+    (warning,) = load({"GATEWAY_JWT_SECRET": "my-secret"}).warnings
     assert warning.place == "GATEWAY_JWT_SECRET"
     assert "my-secret" not in str(warning)

@@ -25,7 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 def load_file(folder: pathlib.Path, content: str, **variables: str) -> Loaded:
     path = folder / "gateway.yaml"
     path.write_text(content)
-    return load({"GATEWAY_CONFIG_FILE": str(path), **variables}, later={})
+    return load({"GATEWAY_CONFIG_FILE": str(path), **variables})
 
 
 def problems_of(folder: pathlib.Path, content: str, **variables: str) -> list[Problem]:
@@ -37,7 +37,7 @@ def problems_of(folder: pathlib.Path, content: str, **variables: str) -> list[Pr
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "config_file"])
 def test_text_means_the_same_in_the_file_and_in_the_environment(name: str, folder: pathlib.Path) -> None:
     content = yaml.safe_dump({key.removeprefix("GATEWAY_").lower(): value for key, value in GOOD[name].items()})
-    by_file, by_environment = load_file(folder, content), load(GOOD[name], later={})
+    by_file, by_environment = load_file(folder, content), load(GOOD[name])
     assert by_file.runtime == by_environment.runtime
     assert by_file.settings == by_environment.settings.model_copy(update={"config_file": str(folder / "gateway.yaml")})
     assert by_file.places[name] == f"{folder / 'gateway.yaml'}: {name}"
@@ -118,7 +118,7 @@ def test_a_structured_file_compiles_to_what_the_environment_compiles_to(
     folder: pathlib.Path, configuration: dict[str, Any]
 ) -> None:
     content = yaml.safe_dump(configuration, allow_unicode=True, sort_keys=False)
-    assert load_file(folder, content).runtime == load(as_variables(configuration), later={}).runtime
+    assert load_file(folder, content).runtime == load(as_variables(configuration)).runtime
 
 
 def test_the_environment_wins_and_what_it_hides_is_told(folder: pathlib.Path) -> None:
@@ -201,8 +201,8 @@ def test_a_secret_may_stand_in_a_file_of_its_own(name: str, end: str, tmp_path: 
     path = tmp_path / "secret"
     environ = dict(GOOD[name])
     path.write_text(environ.pop(variable(name)) + end)
-    by_file = load({**environ, f"{variable(name)}_FILE": str(path)}, later={})
-    assert by_file.runtime == load(GOOD[name], later={}).runtime
+    by_file = load({**environ, f"{variable(name)}_FILE": str(path)})
+    assert by_file.runtime == load(GOOD[name]).runtime
     assert by_file.places[name] == f"{variable(name)}_FILE"
 
 
@@ -211,7 +211,7 @@ def test_a_secret_given_twice_is_refused(name: str, tmp_path: pathlib.Path) -> N
     path = tmp_path / "secret"
     path.write_text(GOOD[name][variable(name)])
     with pytest.raises(ConfigurationProblems) as refusal:
-        load({**GOOD[name], f"{variable(name)}_FILE": str(path)}, later={})
+        load({**GOOD[name], f"{variable(name)}_FILE": str(path)})
     (problem,) = refusal.value.problems
     assert problem.place == f"{variable(name)}_FILE"
 
@@ -247,5 +247,5 @@ def test_a_path_that_leads_nowhere_is_not_repeated(tmp_path: pathlib.Path) -> No
 def test_an_unreadable_list_of_keys_is_one_problem() -> None:
     environ = {"GATEWAY_API_KEYS_FILE": "/does/not/exist", "GATEWAY_API_KEY_POLICIES": '{"one": {}}'}
     with pytest.raises(ConfigurationProblems) as refusal:
-        load(environ, later={})
+        load(environ)
     assert len(refusal.value.problems) == 1

@@ -15,7 +15,7 @@ UPSTREAMS = "primary=mock://a;canary=mock://b;spare=mock://c;chat=mock://d"
 
 
 def runtime_of(**variables: str) -> Runtime:
-    return load({"GATEWAY_UPSTREAMS": UPSTREAMS, **variables}, later={}).runtime
+    return load({"GATEWAY_UPSTREAMS": UPSTREAMS, **variables}).runtime
 
 
 def policy_of(members: dict[str, Any], name: str = "chat") -> RoutePolicy:

@@ -36,7 +36,7 @@ CLOSED = st.sampled_from([*map(variable, sorted(SECRETS))])
 def all_text(environ: dict[str, str]) -> str:
     """Everything that anybody may get to read of a configuration."""
     try:
-        loaded = load(environ, later={})
+        loaded = load(environ)
     except ConfigurationProblems as refusal:
         return f"{refusal}{refusal!r}{refusal.problems!r}{refusal.__cause__!r}{refusal.__context__!r}"
     return f"{loaded!r}{describe(loaded)}{loaded.warnings}{loaded.hidden}"

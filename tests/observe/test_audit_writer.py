@@ -5,9 +5,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
+
+from nexus_gateway.core.audit import Entry
+from nexus_gateway.core.audit_bodies import Kept, Room
+from nexus_gateway.core.model import CallRecord
 
 from .audit_files import Checkpoints, eventually, lines_of, records, request_ids, verify, writer_of, writing
 
@@ -92,7 +97,7 @@ def test_a_file_that_was_moved_away_is_noticed(path: Path) -> None:
 def test_two_writers_never_share_a_file(path: Path) -> None:
     with writing(path) as first:
         first.put(records(5))
-        eventually(path.exists)
+        eventually(lambda: not first.waiting)  # the file exists before it is locked
         with writing(path) as second:
             eventually(lambda: second.failing)
             second.put(records(5, 100))
@@ -144,6 +149,40 @@ def test_a_gap_is_told_although_nothing_follows(path: Path) -> None:
         path.rmdir()
         eventually(lambda: not writer.failing)
     assert [line["event"] for line in lines_of(path)] == ["audit_opened", "audit_gap", "audit_checkpoint"]
+
+
+def test_bodies_neither_hold_records_up_nor_keep_their_room(path: Path) -> None:
+    room, begun, may_mask = Room(), threading.Event(), threading.Event()
+    left_bytes = room.left_bytes
+
+    def mask(raw: bytes, _limit: int, _key: str) -> tuple[str, bool]:
+        begun.set()
+        may_mask.wait(10)
+        return raw.decode().upper(), True
+
+    def with_body(number: int) -> list[Entry]:
+        (record,) = records(1, number)
+        assert isinstance(record, CallRecord)
+        record.bodies = kept = Kept(room, mask, says_vectors=False)
+        kept.take_prompt(b"hello")
+        return [record]
+
+    with writing(path, max_waiting=8) as writer:
+        writer.put(with_body(0))
+        assert begun.wait(10)
+        for number in range(1, 10):
+            writer.put(with_body(number))
+        assert writer.dropped == 2
+        may_mask.set()
+        eventually(lambda: not writer.waiting)
+        writer.put(with_body(10))
+        eventually(lambda: not writer.waiting)
+    told = {line["request_id"]: line["prompt"] for line in lines_of(path) if line["event"] == "audit"}
+    assert list(told) == [f"req-{number}" for number in (*range(8), 10)]
+    masked, missing = {"bytes": 5, "text": "HELLO", "lacks": None}, {"bytes": 5, "text": None, "lacks": "overload"}
+    assert (told["req-0"], told["req-1"], told["req-7"], told["req-10"]) == (masked, missing, masked, masked)
+    assert room.left_bytes == left_bytes
+    assert verify(path).finding is None
 
 
 FULL = """

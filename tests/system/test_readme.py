@@ -8,9 +8,7 @@ from pathlib import Path
 import pytest
 
 from nexus_gateway.app import create_app
-from nexus_gateway.config.later import SETTINGS
 from nexus_gateway.config.reference import page
-from nexus_gateway.config.schema import variable
 from nexus_gateway.config.settings import load
 from tests.support.serving import serving
 
@@ -63,13 +61,6 @@ def test_every_configuration_shown_is_accepted(readme: str) -> None:
     shown = [configuration for configuration in configurations if configuration]
     assert shown
     assert not any(load(configuration).warnings for configuration in shown)
-
-
-@pytest.mark.parametrize("readme", LANGUAGES)
-def test_the_tables_tell_what_works_and_what_does_not_yet(readme: str) -> None:
-    _, supported, later = re.split(r"^#{2,3} (?:Settings|설정|Not supported yet|아직 .*)$", text_of(readme), flags=re.M)
-    assert {name for name, _ in ROW.findall(later)} == {variable(name) for name in SETTINGS}
-    assert not {name for name, _ in ROW.findall(supported)} & {variable(name) for name in SETTINGS}
 
 
 @pytest.mark.parametrize("readme", LANGUAGES)

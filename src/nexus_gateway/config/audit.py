@@ -7,18 +7,26 @@ Touches:  nothing. Keys are never shown.
 from base64 import b64decode
 from binascii import Error as NotBase64
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
+from nexus_gateway.core.pii.detectors import DETECTORS
+
 from .problems import Report
-from .runtime import AuditSpec
+from .runtime import AuditSpec, MaskingSpec
 from .schema import Settings, variable
 
 _SEED_BYTES: Final = 32  # RFC 8032: a private Ed25519 key
 _REMEDY: Final = "Give a PEM private key (openssl genpkey -algorithm ed25519), or its 32 bytes in base64."
 
 
-def compile_audit(settings: Settings, places: Mapping[str, str], report: Report) -> AuditSpec | None:
-    """None when nothing is audited. `places` holds the settings that were given."""
+def compile_audit(
+    settings: Settings, places: Mapping[str, str], masking: MaskingSpec, report: Report
+) -> AuditSpec | None:
+    """None when nothing is audited. `places` holds the settings that were given.
+
+    `masking` is the operator's, switched on or not: bodies get its salt and patterns, but every detector.
+    """
     seed = _seed(settings, places, report)
     if settings.audit_file is None and "audit_file" not in report.broken:
         for name in ("audit_signing_key", "audit_max_bytes", "audit_checkpoint_records"):
@@ -26,6 +34,9 @@ def compile_audit(settings: Settings, places: Mapping[str, str], report: Report)
                 what = "It is about the audit file, and there is none."
                 report.warn(places[name], what, f"Set {variable('audit_file')}.")
     if not settings.audit_logging_enabled:
+        if settings.audit_bodies == "masked":
+            what = "It is about audit records, and there are none."
+            report.warn(places["audit_bodies"], what, f"Set {variable('audit_logging_enabled')}=true.")
         return None
     return AuditSpec(
         file=settings.audit_file,
@@ -33,6 +44,7 @@ def compile_audit(settings: Settings, places: Mapping[str, str], report: Report)
         checkpoint_records=settings.audit_checkpoint_records,
         blocks=settings.audit_on_failure == "block",
         signing_seed=seed,
+        bodies=replace(masking, detectors=DETECTORS) if settings.audit_bodies == "masked" else None,
     )
 
 

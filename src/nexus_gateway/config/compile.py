@@ -33,6 +33,7 @@ def compile_settings(
     compiler = _Compiler(settings, places, report)
     upstreams = compile_upstreams(settings.upstreams, compiler.place("upstreams"), environ, report)
     digests, callers = compiler.callers()
+    masking = compiler.masking()
     policies = compile_policies(settings.route_policies, compiler.place("route_policies"), upstreams.declared, report)
     runtime = Runtime(
         upstreams=upstreams.specs,
@@ -52,7 +53,7 @@ def compile_settings(
         policies=MappingProxyType(policies),
         breaker=BreakerSpec(settings.circuit_breaker_max_failures, settings.circuit_breaker_reset_seconds),
         shadow=compiler.shadow(upstreams),
-        masking=compiler.masking(),
+        masking=masking if settings.pii_masking_enabled else None,
         routing_headers=settings.routing_headers,
         default_output_tokens=settings.default_output_tokens,
         bytes_per_token=settings.bytes_per_token,
@@ -60,7 +61,7 @@ def compile_settings(
         redis_failure_mode=settings.redis_failure_mode,
         health_check_s=settings.health_check_seconds,
         admin_key_digest=compiler.admin_key(digests),
-        audit=compile_audit(settings, places, report),
+        audit=compile_audit(settings, places, masking, report),
         accepts_dev_key=DEV_KEY_DIGEST in digests,
     )
     return runtime, upstreams.key_variables
@@ -117,7 +118,7 @@ class _Compiler:
             return None
         return ShadowSpec(target, settings.shadow_percent, settings.shadow_max_bytes)
 
-    def masking(self) -> MaskingSpec | None:
+    def masking(self) -> MaskingSpec:
         settings = self._settings
         detectors = settings.pii_detectors
         for name in detectors or ():
@@ -133,8 +134,6 @@ class _Compiler:
                 self._report.refuse(place, problem, 'Write {"TICKET": "T-[0-9]{6}"}.')
             elif isinstance(pattern, str):
                 custom.append((type_, pattern))
-        if not settings.pii_masking_enabled:
-            return None
         return MaskingSpec(
             salt=_plain(settings.pii_hash_salt),
             is_global=settings.pii_scope == "global",

@@ -7,22 +7,20 @@ Touches:  nothing.
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from .later import SETTINGS
 from .runtime import MockSpec, Runtime, UpstreamSpec
 from .schema import DEV_KEY, NAMES, SECRETS, details, variable
-from .settings import Later, Loaded
+from .settings import Loaded
 
 _WIDTH = max(len(variable(name)) for name in NAMES) + 2
 
 
-def describe(loaded: Loaded, later: Later = SETTINGS) -> str:
+def describe(loaded: Loaded) -> str:
     """One line per setting: variable, value, and where it comes from; then one line per upstream."""
     lines = []
     for name in NAMES:
         place = loaded.places.get(name, "default")
         origin = "environment" if place == variable(name) else place
-        value = "off (not supported yet)" if name in later else _value(name, loaded)
-        lines.append(f"{variable(name):{_WIDTH}}{value:32}  {origin}".rstrip())
+        lines.append(f"{variable(name):{_WIDTH}}{_value(name, loaded):32}  {origin}".rstrip())
         if name == "upstreams":
             lines += [f"  {describe_upstream(spec)}" for spec in loaded.runtime.upstreams]
     lines += [f"note: {note}" for note in loaded.hidden]

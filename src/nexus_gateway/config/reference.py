@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Iterable
 from typing import Final
 
-from .later import SCHEMES, SETTINGS
+from .later import SCHEMES
 from .schema import EMPTY_COUNTS, NAMES, PREFIX, SECRETS, Settings, details, variable
 from .upstream_options import OPTIONS
 from .upstreams import PORTS
@@ -34,7 +34,6 @@ nexus-gateway check --strict   # refuses warnings too
   value of {empty} is refused.
 - Numbers are finite; times are seconds, and fractions are fine. Switches are `true` and `false`; `on`, `off`, `yes`,
   `no`, `1` and `0` will do.
-- Settings marked *not supported yet* are read and checked. Setting one to anything but off is refused until it works.
 """
 
 _UPSTREAMS: Final = """\
@@ -122,7 +121,7 @@ own. A key must be in `GATEWAY_API_KEYS`.
 _POLICIES: Final = """\
 ## Route policies
 
-{status}JSON, or a mapping in the file: the model name that callers send, and which upstreams answer it.
+JSON, or a mapping in the file: the model name that callers send, and which upstreams answer it.
 
 ```json
 {{
@@ -161,7 +160,7 @@ def page() -> str:
         ),
         _FILE.format(secrets=_wrapped(variable(name) for name in NAMES if name in SECRETS)),
         _KEY_POLICIES,
-        _POLICIES.format(status="*Not supported yet.* " if "route_policies" in SETTINGS else ""),
+        _POLICIES.format(),
     ]
     return "\n".join(sections)
 
@@ -175,8 +174,7 @@ def _settings() -> Iterable[str]:
 
 def _row(name: str) -> str:
     field = Settings.model_fields[name]
-    later = " *Not supported yet.*" if name in SETTINGS else ""
-    return f"| `{variable(name)}` | {_default(name)} | {field.description}{later} |"
+    return f"| `{variable(name)}` | {_default(name)} | {field.description} |"
 
 
 def _default(name: str) -> str:

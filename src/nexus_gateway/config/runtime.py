@@ -124,6 +124,7 @@ class AuditSpec:
     checkpoint_records: int = 1000
     blocks: bool = False  # rather answer 503 than go unrecorded
     signing_seed: bytes | None = field(default=None, repr=False)  # of a private Ed25519 key
+    bodies: "MaskingSpec | None" = None  # how prompts and answers are masked, where records are to hold them
 
 
 @dataclass(frozen=True, slots=True)

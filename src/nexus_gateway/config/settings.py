@@ -4,14 +4,13 @@ For:      start-up, reload and `nexus-gateway check`, which share this one way i
 Touches:  the files that the environment names. It is brought as a mapping: nothing here reads the process's own.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from pydantic import ValidationError
 
 from .compile import compile_settings
-from .later import NOT_YET, SETTINGS
 from .problems import ConfigurationProblems, Problem, Report
 from .runtime import Runtime
 from .schema import Settings
@@ -19,8 +18,6 @@ from .sources import Layer, check_names, gather
 from .values import BadValue
 
 __all__: Final = ["ConfigurationProblems", "Loaded", "Settings", "load"]
-
-Later = Mapping[str, Collection[object]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,26 +31,22 @@ class Loaded:
     places: Mapping[str, str]  # where each setting stands that was given
 
 
-def load(environ: Mapping[str, str], *, later: Later = SETTINGS) -> Loaded:
-    """Read, check and compile. `later` holds what is not supported yet. Raises ConfigurationProblems."""
+def load(environ: Mapping[str, str]) -> Loaded:
+    """Read, check and compile. Raises ConfigurationProblems."""
     report = Report()
     given, hidden = gather(environ, report)
-    settings = _validate(given, later, report)
+    settings = _validate(given, report)
     places = {name: value.place for name, value in given.items()}
     runtime, key_variables = compile_settings(settings, places, environ, report)
-    for name in later:
-        if name in given and (name in report.broken or getattr(settings, name) not in later[name]):
-            report.refuse(places[name], NOT_YET, "Leave it out.")
     check_names(environ, key_variables, report)
     if report.problems:
         raise ConfigurationProblems(report.problems)
     return Loaded(settings, runtime, tuple(report.warnings), hidden, places)
 
 
-def _validate(given: Layer, later: Later, report: Report) -> Settings:
+def _validate(given: Layer, report: Report) -> Settings:
     """Settings with every sound value; the others are reported and stand at their defaults."""
-    values: dict[str, Any] = {name: next(iter(off)) for name, off in later.items() if off}
-    values |= {name: value.value for name, value in given.items()}
+    values: dict[str, Any] = {name: value.value for name, value in given.items()}
     try:
         return Settings(**values)
     except ValidationError as exc:

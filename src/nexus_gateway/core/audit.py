@@ -11,7 +11,7 @@ Lines are compared as bytes, so that no two writings of one JSON value can be mi
 
 import hashlib
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Final
 
@@ -80,6 +80,22 @@ def render(entry: Entry) -> bytes:
 def render_lines(entries: list[Entry]) -> bytes:
     """A line for each, outside of any chain."""
     return b"".join(render(entry) + b"\n" for entry in entries)
+
+
+def tell_bodies(entries: Iterable[Entry], is_behind: Callable[[], bool]) -> None:
+    """Make masked text of the bodies that are kept, but not while the records themselves would come too late for it."""
+    for entry in entries:
+        if isinstance(entry, CallRecord) and entry.bodies is not None:
+            if is_behind():
+                entry.bodies.free()
+            entry.bodies.tell(entry.key_id or "")
+
+
+def free(entries: Iterable[Entry]) -> None:
+    """Let go of the bodies that are kept for entries nobody will render."""
+    for entry in entries:
+        if isinstance(entry, CallRecord) and entry.bodies is not None:
+            entry.bodies.free()
 
 
 def signed_text(chain: str, seq: int, prev: str) -> bytes:

@@ -95,6 +95,30 @@ class AttemptRecord(msgspec.Struct, gc=False):
     seconds: float
 
 
+class Told(msgspec.Struct, gc=False):
+    """What an audit record says of a body: how long it was, and its masked text.
+
+    `lacks` is None where the text is whole, "rest" where it is not, or else why there is none: "overload", "binary",
+    "vectors", "unreadable", "masking_failed".
+    """
+
+    bytes: int
+    text: str | None = None
+    lacks: str | None = None
+
+
+class Bodies(Protocol):
+    """What is kept of one request for its audit record."""
+
+    def tell(self, key_id: str) -> tuple[Told | None, Told | None]:
+        """Of the prompt and of the answer. Takes its time, so the audit's thread asks."""
+        ...
+
+    def free(self) -> None:
+        """Nobody will ask."""
+        ...
+
+
 class CallRecord(msgspec.Struct):
     """Facts about one request, gathered on its way; observers read it when it is finished. Nothing decides from it.
 
@@ -131,3 +155,4 @@ class CallRecord(msgspec.Struct):
     attempts: list[AttemptRecord] = msgspec.field(default_factory=list)
     masked: dict[str, int] | None = None  # identifiers hidden from upstreams, by type; None where nobody looked
     shadow: str | None = None  # the upstream that gets a copy
+    bodies: Bodies | None = None  # kept for the audit, where it is to hold prompts and answers

@@ -1,7 +1,7 @@
 """What is told of a finished request: one flat object, fit for a log and for an audit.
 
 For:      the request log, the audit log and whoever reads them.
-Touches:  nothing. No key, no prompt and no answer stands in it.
+Touches:  nothing. No key stands in it; a prompt and its answer only where an audit was told to keep them, masked.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from .model import OPERATION_NAMES, AttemptRecord, CallRecord
+from .model import OPERATION_NAMES, AttemptRecord, CallRecord, Told
 
 
 class RequestLine(msgspec.Struct, tag_field="event", tag="request_finished", gc=False):
@@ -45,6 +45,8 @@ class AuditLine(RequestLine, tag="audit", gc=False, kw_only=True):
     tokens_estimated: bool | None  # None where no tokens are told
     masked: Mapping[str, int] | None  # how many identifiers of each type were hidden; None where nobody looked
     shadow: str | None  # the upstream that got a copy
+    prompt: Told | msgspec.UnsetType | None = msgspec.UNSET  # where bodies are told; None if none came
+    answer: Told | msgspec.UnsetType | None = msgspec.UNSET
 
 
 def line_of(record: CallRecord) -> RequestLine:
@@ -53,6 +55,10 @@ def line_of(record: CallRecord) -> RequestLine:
 
 def audit_line_of(record: CallRecord) -> AuditLine:
     estimated = None if record.usage is None else record.is_usage_estimated
+    prompt: Told | msgspec.UnsetType | None = msgspec.UNSET
+    answer: Told | msgspec.UnsetType | None = msgspec.UNSET
+    if record.bodies is not None:
+        prompt, answer = record.bodies.tell(record.key_id or "")
     return AuditLine(
         *_common(record),
         client=record.client,
@@ -60,6 +66,8 @@ def audit_line_of(record: CallRecord) -> AuditLine:
         tokens_estimated=estimated,
         masked=record.masked,
         shadow=record.shadow,
+        prompt=prompt,
+        answer=answer,
     )
 
 

@@ -5,11 +5,12 @@ Touches:  the server, by `receive` and `send`; under a server other than ours, o
 """
 
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
 import msgspec
 
+from nexus_gateway.core.audit_bodies import Kept
 from nexus_gateway.core.errors import GatewayError, MethodNotAllowed, ModelNotFound, UnsupportedEndpoint
 from nexus_gateway.core.model import CallRecord, Operation, Principal
 from nexus_gateway.observe.base import Observer
@@ -19,6 +20,7 @@ from nexus_gateway.pipeline.tasks import Tasks
 
 from .errors import Rendered, render
 from .exchange import Exchange
+from .keeping import KeepingWire
 from .request_id import HEADER, id_source, request_id_of
 from .wire import AsgiWire, Headers, Receive, Scope, Send, Wire
 
@@ -28,13 +30,22 @@ OPERATIONS: Final = {PREFIX + operation.value: operation for operation in Operat
 
 
 class DataPlane:
-    """Everything below `/v1`. One instance serves all requests."""
+    """Everything below `/v1`. One instance serves all requests. `keep`: the audit is to hold prompts and answers."""
 
-    def __init__(self, pipeline: Pipeline, observer: Observer, tasks: Tasks, *, max_body_bytes: int) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        observer: Observer,
+        tasks: Tasks,
+        *,
+        max_body_bytes: int,
+        keep: Callable[[Operation], Kept] | None = None,
+    ) -> None:
         self._pipeline = pipeline
         self._observer = observer
         self._tasks = tasks
         self._max_body_bytes = max_body_bytes
+        self._keep = keep
         self._new_id = id_source()
         self._created = int(time.time())
 
@@ -46,6 +57,9 @@ class DataPlane:
         """The whole life of one request, for the server's task to run."""
         fields = dict(headers)
         record = CallRecord(request_id_of(fields, self._new_id), operation, time.time(), time.monotonic())
+        if self._keep is not None:
+            record.bodies = kept = self._keep(operation)
+            wire = KeepingWire(wire, kept)
         return Exchange(self._pipeline, self._observer, self._max_body_bytes, headers, fields, record, wire).run()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

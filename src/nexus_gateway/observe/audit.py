@@ -9,7 +9,7 @@ import threading
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
-from nexus_gateway.core.audit import Entry, Gap, LoginsFailed, render_lines
+from nexus_gateway.core.audit import Entry, Gap, LoginsFailed, free, render_lines, tell_bodies
 from nexus_gateway.core.model import CallRecord
 
 from .lines import LineWriter
@@ -75,6 +75,7 @@ class AuditLog:
 
     def finished(self, record: CallRecord) -> None:
         if record.key_id is None and self._is_no_request(record):
+            free([record])
             return
         if not self._waiting:
             asyncio.get_running_loop().call_later(FLUSH_S, self.flush)
@@ -142,7 +143,11 @@ class AuditStdout:
         return self._gap is not None
 
     def put(self, entries: list[Entry]) -> None:
-        self._writer.put(len(entries), lambda: render_lines(entries), self._lose)
+        self._writer.put(len(entries), lambda: self._render(entries), lambda _lines: self._lose(entries))
+
+    def _render(self, entries: list[Entry]) -> bytes:
+        tell_bodies(entries, lambda: self._writer.is_behind)
+        return render_lines(entries)
 
     def tell_gap(self) -> None:
         with self._lock:
@@ -150,10 +155,11 @@ class AuditStdout:
         if gap is not None:
             self._writer.put(1, lambda: render_lines([gap]), lambda _lines: self._owe(gap))
 
-    def _lose(self, count: int) -> None:
+    def _lose(self, entries: list[Entry]) -> None:
         now = datetime.now(UTC)
-        self.dropped += count
-        self._owe(Gap(timestamp=now, until=now, count=count))
+        free(entries)
+        self.dropped += len(entries)
+        self._owe(Gap(timestamp=now, until=now, count=len(entries)))
 
     def _owe(self, gap: Gap) -> None:
         with self._lock:

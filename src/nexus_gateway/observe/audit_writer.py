@@ -6,6 +6,7 @@ Touches:  the audit file, from its thread only.
 """
 
 import logging
+import math
 import os
 import queue
 import threading
@@ -14,7 +15,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
-from nexus_gateway.core.audit import LINE_BEGIN, Chain, Entry, Gap, Signature, read_link
+from nexus_gateway.core.audit import LINE_BEGIN, Chain, Entry, Gap, Signature, free, read_link, tell_bodies
 
 from .audit_file import AuditFile, Found
 
@@ -59,6 +60,7 @@ class AuditWriter:
         self._has_failed = False
         self._busy_since_s: float | None = None
         self._closing = threading.Event()
+        self._closes_by_s = math.inf
         # ---- the thread's own
         self._chain = Chain("")  # nameless until the file was looked at
         self._since_checkpoint = 0
@@ -94,6 +96,7 @@ class AuditWriter:
     def put(self, entries: list[Entry]) -> None:
         """Hand over a batch. Never waits; a batch that finds no room is dropped and counted."""
         if self.waiting + len(entries) > self._max_waiting:
+            free(entries)
             self._drop(len(entries))
             return
         if self._gap is not None:
@@ -119,6 +122,7 @@ class AuditWriter:
     def close(self) -> None:
         """Write what was handed over, and the last checkpoint. Gives up when the file cannot be written."""
         self.tell_gap()
+        self._closes_by_s = time.monotonic() + CLOSE_WAIT_S
         self._batches.put(None)
         self._closing.set()
         self._thread.join(CLOSE_WAIT_S)
@@ -149,12 +153,16 @@ class AuditWriter:
 
     def _deliver(self, batch: list[Entry]) -> bool:
         """Until it is written. False when the gateway closes and it cannot be."""
+        tell_bodies(batch, self._is_behind)
         while not self._attempt(lambda: self._write(batch)):
             if self._closing.is_set():
                 return False
             self._closing.wait(self._retry_s)
         self._taken += len(batch)
         return True
+
+    def _is_behind(self) -> bool:
+        return self.waiting > self._max_waiting // 2 or time.monotonic() > self._closes_by_s - CLOSE_WAIT_S / 2
 
     def _write(self, batch: list[Entry]) -> None:
         if self._is_linked:  # part of it is in a pipe already

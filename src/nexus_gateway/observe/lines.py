@@ -4,6 +4,7 @@ For:      request lines and the gateway's own log, one JSON object per line.
 Touches:  a file descriptor, from its thread only.
 """
 
+import math
 import os
 import queue
 import threading
@@ -31,6 +32,7 @@ class LineWriter:
         self.dropped = 0
         self._has_failed = False  # as the last write ended
         self._writing_since_s: float | None = None
+        self._closes_by_s = math.inf
         self._thread = threading.Thread(target=self._run, name="line-writer", daemon=True)
 
     def start(self) -> None:
@@ -47,6 +49,13 @@ class LineWriter:
         """Whether everything handed over was written, or is lost."""
         return self._waiting == self._written
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether what takes long to render had better be left out."""
+        return (
+            self._waiting - self._written > MAX_WAITING // 2 or time.monotonic() > self._closes_by_s - CLOSE_WAIT_S / 2
+        )
+
     def put(self, lines: int, render: Callable[[], bytes], lost: Lost | None = None) -> None:
         """Hand over a batch of `lines` lines, from any thread. Never waits; `lost` is told, from any thread, if the
         batch does not get out."""
@@ -61,6 +70,7 @@ class LineWriter:
 
     def close(self) -> None:
         """Write what was handed over; give up after CLOSE_WAIT_S if nobody reads."""
+        self._closes_by_s = time.monotonic() + CLOSE_WAIT_S
         self._batches.put(None)
         self._thread.join(CLOSE_WAIT_S)
 

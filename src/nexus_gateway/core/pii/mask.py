@@ -149,6 +149,24 @@ class Masker:
         pieces.append(raw[done:])
         return MaskedText(b"".join(pieces).decode(), names.table, names.counts)
 
+    def mask_excerpt(self, raw: bytes, limit_bytes: int, principal_id: str) -> tuple[str, bool]:
+        """The first `limit_bytes` of a UTF-8 text, masked, and whether that is all of it. Raises MaskingFailed.
+
+        What follows is looked at too, so that an identifier is masked whole where the limit cuts it.
+        """
+        end = len(raw) if len(raw) <= limit_bytes else _boundary(raw, limit_bytes, 0)
+        names = self._names(Operation.CHAT, principal_id)
+        pieces: list[bytes] = []
+        done = 0
+        ahead = end + LONGEST_SECRET_BYTES
+        for start, stop, rule, normal in self._hits_of(raw if ahead >= len(raw) else raw[: _boundary(raw, ahead, end)]):
+            if start >= end:
+                break
+            pieces += raw[done:start], names.known(rule.type, normal) or names.name(rule.type, normal, "")
+            done = stop
+        pieces.append(raw[done:end])
+        return b"".join(pieces).decode(), max(done, end) == len(raw)
+
     def explain(self, text: str) -> list[Finding]:
         """What would be masked in a plain text, by which detector, and why. Raises MaskingFailed."""
         raw = _encode(text)
