@@ -27,7 +27,7 @@ test-system: .venv/dev.stamp ## the tests that need Debian's Prometheus and Chro
 	@./tests/install_packages.sh
 	@$(BIN)/pytest -m packages $(PYTEST_ARGS)
 
-check: .venv/dev.stamp ## format, lint, types, import contracts, dependencies, the worker contract, shell scripts
+check: .venv/dev.stamp ## format, lint, types, import contracts, dependencies, the worker contract, scripts, containers
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
@@ -37,6 +37,9 @@ check: .venv/dev.stamp ## format, lint, types, import contracts, dependencies, t
 	@$(BIN)/buf format --diff --exit-code proto
 	@$(BIN)/python proto/generate.py --check
 	@$(BIN)/shellcheck gateway/scripts/*.sh tests/*.sh .ci/run
+	@$(BIN)/hadolint Dockerfile
+	@$(BIN)/docker-compose -f docker-compose.yml config --quiet
+	@MODEL_ID=m $(BIN)/docker-compose -f docker-compose.yml -f docker-compose.vllm.yml config --quiet
 
 format: .venv/dev.stamp ## rewrite the code in the project's format
 	@$(BIN)/ruff format .
