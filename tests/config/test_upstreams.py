@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives import serialization
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -205,6 +206,10 @@ def test_a_percent_encoded_value_comes_out_as_it_was(text: str) -> None:
         ),
         *(("forward_headers", value) for value in ("connection", "HOST", "content-length", "te", "a%20b", "x:y")),
         *(("ca_file", value) for value in ("/does/not/exist", "/", "/dev/null", "pyproject.toml")),
+        *(("cert_file", value) for value in ("/does/not/exist", "/", "/dev/null", "pyproject.toml")),
+        *(("key_file", value) for value in ("/does/not/exist", "/", "/dev/null")),
+        *(("proxy", value) for value in ("socks5://host:1080", "https://host:3128", "http://", "http://a..b", "a%20b")),
+        *(("proxy", value) for value in ("http://host:0", "http://host/path", "http://[::g]:1", "http://a:b@host")),
     ],
 )
 def test_a_bad_option_is_refused_in_its_place(option: str, value: str) -> None:
@@ -220,9 +225,59 @@ def test_a_ca_file_is_read_once_at_start(tmp_path: pathlib.Path) -> None:
     assert sound(f"a=https://host?ca_file={path}").ca_file == str(path)
 
 
+class TestCertificates:
+    @pytest.fixture
+    def files(self, tmp_path: pathlib.Path) -> dict[str, str]:
+        """Paths of a certificate, its key, both in one, the key of another, and the key with a password."""
+        authority = trustme.CA()
+        own, other = (authority.issue_cert("gateway.internal") for _ in range(2))
+        key = serialization.load_pem_private_key(own.private_key_pem.bytes(), None)
+        locked = key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"secret"),
+        )
+        contents = {
+            "cert": own.cert_chain_pems[0].bytes(),
+            "key": own.private_key_pem.bytes(),
+            "both": own.private_key_and_cert_chain_pem.bytes(),
+            "other": other.private_key_pem.bytes(),
+            "locked": locked,
+        }
+        for name, content in contents.items():
+            (tmp_path / name).write_bytes(content)
+        return {name: str(tmp_path / name) for name in contents}
+
+    @pytest.mark.parametrize("kind", ["https", "grpcs"])
+    def test_one_that_fits_its_key_is_taken(self, kind: str, files: dict[str, str]) -> None:
+        apart = sound(f"a={kind}://host?cert_file={files['cert']}&key_file={files['key']}")
+        assert (apart.cert_file, apart.key_file) == (files["cert"], files["key"])
+        together = sound(f"a={kind}://host?cert_file={files['both']}")
+        assert (together.cert_file, together.key_file) == (files["both"], None)
+
+    @pytest.mark.parametrize(
+        "query",
+        [
+            "cert_file={cert}",
+            "cert_file={cert}&key_file={other}",
+            "cert_file={cert}&key_file={locked}",
+            "cert_file={key}&key_file={cert}",
+            "cert_file={key}",
+            "key_file={key}",
+        ],
+    )
+    def test_one_that_does_not_is_found_at_start(self, query: str, files: dict[str, str]) -> None:
+        assert refusal(f"a=https://host?{query.format(**files)}").startswith("GATEWAY_UPSTREAMS.a.cert_file: ")
+
+    def test_a_bad_file_is_one_problem(self, files: dict[str, str]) -> None:
+        assert "key_file: " in refusal(f"a=https://host?cert_file={files['cert']}&key_file=/nowhere")
+        assert "cert_file: " in refusal(f"a=https://host?cert_file=/nowhere&key_file={files['key']}")
+
+
 @pytest.mark.parametrize(
     "entry",
     [
+        "a=http://host?proxy=http://user:canary@proxy",
         "a=http://user:canary@host",
         "a=http://canary@host/v1",
         "a=http://user:1/canary@host",

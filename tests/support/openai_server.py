@@ -7,6 +7,7 @@ For:      adapters and gateways that want a real server which does what a `MockS
 """
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -63,6 +64,9 @@ class OpenAIServer:
         await _until_gone(self._answer(self.seen[-1], send), receive)
 
     async def _answer(self, request: Seen, send: Send) -> None:
+        if request.path == "/health":
+            await self._send_whole(send, 200, {}, b"")
+            return
         operation = next((known for known in Operation if request.path == f"/v1{known.value}"), None)
         if operation is None:
             await self._send_whole(send, 404, {"content-type": "application/json"}, error_body(404, "No such path."))
@@ -109,14 +113,16 @@ class OpenAIServer:
 
 
 @asynccontextmanager
-async def openai_server(mock: MockSpec | None = None, *, cut_bytes: int | None = None) -> AsyncIterator[OpenAIServer]:
+async def openai_server(
+    mock: MockSpec | None = None, *, cut_bytes: int | None = None, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[OpenAIServer]:
     """Serves until the block ends; connections that are still open then are cut."""
     app = OpenAIServer(mock or MockSpec(), cut_bytes)
     config = Config(app, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False)
     config.load()
     state = ServerState()
     listener = await asyncio.get_running_loop().create_server(
-        lambda: HttpToolsProtocol(config, state, {}), "127.0.0.1", 0
+        lambda: HttpToolsProtocol(config, state, {}), "127.0.0.1", 0, ssl=tls
     )
     app.port = listener.sockets[0].getsockname()[1]
     try:

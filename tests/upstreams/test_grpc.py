@@ -393,6 +393,26 @@ class TestConnecting:
                     with pytest.raises(UpstreamConnectError):
                         await ask(upstream, body=CHAT)
 
+    async def test_a_worker_that_asks_who_it_talks_to_is_shown_the_certificate(self, tmp_path: Path) -> None:
+        authority, team = trustme.CA(), trustme.CA()
+        ca_file, both, key, chain = (str(tmp_path / name) for name in ("ca", "both", "key", "chain"))
+        authority.cert_pem.write_to_path(ca_file)
+        own = team.issue_cert("gateway.internal")
+        own.private_key_and_cert_chain_pem.write_to_path(both)
+        own.private_key_pem.write_to_path(key)
+        own.cert_chain_pems[0].write_to_path(chain)
+        issued = authority.issue_cert("127.0.0.1")
+        pair = (issued.private_key_pem.bytes(), issued.cert_chain_pems[0].bytes())
+        asking = grpc.ssl_server_credentials([pair], team.cert_pem.bytes(), require_client_auth=True)
+        async with grpc_worker(credentials=asking) as worker:
+            for cert_file, key_file in ((both, None), (chain, key)):
+                shown: dict[str, Any] = {"cert_file": cert_file, "key_file": key_file}
+                async with adapter(worker.port, kind="grpcs", ca_file=ca_file, **shown) as upstream:
+                    assert await ask(upstream, body=CHAT)
+            async with adapter(worker.port, kind="grpcs", ca_file=ca_file) as upstream:
+                with pytest.raises(UpstreamConnectError):
+                    await ask(upstream, body=CHAT)
+
 
 class TestHealth:
     @pytest.mark.parametrize("name", ["NOT_SERVING", "UNKNOWN"])

@@ -123,6 +123,47 @@ async def test_an_idle_connection_that_is_closed_is_replaced(authority: trustme.
         assert len(server.peers) == 2
 
 
+def asking(authority: trustme.CA, trusted: trustme.CA) -> ssl.SSLContext:
+    """A server's context that talks only to clients whom `trusted` knows."""
+    context = served_by(authority, "localhost")
+    trusted.configure_trust(context)
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+@pytest.mark.parametrize("files", ["one", "two"])
+async def test_a_server_that_asks_who_it_talks_to_is_shown_the_certificate(
+    authority: trustme.CA, ca_file: str, files: str, tmp_path: Path
+) -> None:
+    team = trustme.CA()
+    own = team.issue_cert("gateway.internal")
+    shown = {"cert_file": str(tmp_path / "both.pem")}
+    if files == "one":
+        own.private_key_and_cert_chain_pem.write_to_path(shown["cert_file"])
+    else:
+        shown["key_file"] = str(tmp_path / "key.pem")
+        own.private_key_pem.write_to_path(shown["key_file"])
+        own.cert_chain_pems[0].write_to_path(shown["cert_file"])
+    options = {"kind": "https", "host": "localhost", "ca_file": ca_file, **shown}
+    async with relay(answering(plain(b"for you")), tls=asking(authority, team), **options) as (_, upstream):
+        assert await ask(upstream) == b"for you"
+
+
+@pytest.mark.parametrize("shown", ["nothing", "a stranger's"])
+async def test_a_server_that_asks_and_is_not_content_is_an_upstream_that_cannot_be_reached(
+    authority: trustme.CA, ca_file: str, shown: str
+) -> None:
+    stranger = trustme.CA().issue_cert("gateway.internal")
+    with stranger.private_key_and_cert_chain_pem.tempfile() as path:
+        cert_file = path if shown == "a stranger's" else None
+        options = {"kind": "https", "host": "localhost", "ca_file": ca_file, "cert_file": cert_file}
+        tls = asking(authority, trustme.CA())
+        async with relay(answering(plain()), tls=tls, **options) as (server, upstream):
+            with pytest.raises(UpstreamConnectError):
+                await ask(upstream)
+            assert not any(peer.requests for peer in server.peers)
+
+
 async def test_a_missing_ca_file_is_found_at_start() -> None:
     async with RawServer(answering(plain())) as server:
         with pytest.raises(OSError, match="No such file"):

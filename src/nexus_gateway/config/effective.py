@@ -29,7 +29,7 @@ def describe(loaded: Loaded) -> str:
 
 def describe_upstream(spec: UpstreamSpec) -> str:
     """An upstream on one line: its URL as it is used, and the options that are not at their defaults."""
-    host = f"[{spec.host}]" if ":" in spec.host else spec.host
+    host = _bracketed(spec.host)
     url = f"{spec.kind}://{host}" if spec.mock is not None else f"{spec.kind}://{host}:{spec.port}{spec.base_path}"
     options = {
         "model": spec.model,
@@ -37,8 +37,12 @@ def describe_upstream(spec: UpstreamSpec) -> str:
         "timeout_seconds": spec.timeout_s,
         "max_concurrency": spec.max_concurrency,
         "ca_file": spec.ca_file,
+        "cert_file": spec.cert_file,
+        "key_file": spec.key_file,
+        "proxy": None if spec.proxy is None else f"{_bracketed(spec.proxy.host)}:{spec.proxy.port}",
         "forward_headers": ",".join(sorted(spec.forward_headers)) or None,
         "health": spec.health_path,
+        "mask": None if spec.mask else "off",
         "startup_seconds": spec.startup_s,
         "stream_usage": None if spec.stream_usage else "off",
         "health_rpc": None if spec.health_rpc else "off",
@@ -46,6 +50,10 @@ def describe_upstream(spec: UpstreamSpec) -> str:
     }
     said = [f"{key}={_plain(value)}" for key, value in options.items() if value is not None]
     return "  ".join([f"{spec.name} = {url}", *said])
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _mock_options(mock: MockSpec | None) -> Mapping[str, object]:

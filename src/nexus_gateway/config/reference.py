@@ -53,6 +53,10 @@ The URL is the base URL, with or without `/v1`: `/v1` is appended to a path that
 {options}
 Write `%3B` for a `;` and `%26` for a `&` inside a value. Headers with credentials, those that belong to one connection
 or one body, and `x-request-id` never travel on and are refused in `forward_headers`.
+
+Certificates and keys are tried at start. A proxy carries what has TLS or is gRPC (CONNECT) and passes on what is plain
+HTTP; it must be an `http://` one itself. `env` looks at the variable of the kind first (`GRPC_PROXY` too), then at
+`ALL_PROXY`, in lower or upper case; a user and a password in it are sent to the proxy.
 """
 
 _FILE: Final = """\

@@ -16,6 +16,15 @@ from nexus_gateway.core.policies import RoutePolicy
 
 
 @dataclass(frozen=True, slots=True)
+class ProxySpec:
+    """An HTTP proxy on the way to an upstream."""
+
+    host: str
+    port: int
+    authorization: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class UpstreamSpec:
     """One entry of GATEWAY_UPSTREAMS, taken apart and checked. `kind` is the URL's scheme."""
 
@@ -29,6 +38,9 @@ class UpstreamSpec:
     timeout_s: float | None = None
     max_concurrency: int | None = None
     ca_file: str | None = None
+    cert_file: str | None = None  # what the gateway shows of itself, with its key unless `key_file` holds that
+    key_file: str | None = None
+    proxy: ProxySpec | None = None
     forward_headers: frozenset[str] = frozenset()  # lower-case
     stream_usage: bool = True
     mask: bool = True  # hide identifiers from it

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from .files import check_regular
+from .proxies import proxy_option
 from .schema import SECRETS, variable
 from .values import BadValue, header_name, number, switch, text, whole, words
 
@@ -60,6 +61,23 @@ def _ca_file(value: object) -> str:
     return path
 
 
+def _pem_file(value: object) -> str:
+    path = text(value)
+    check_regular(path)
+    return path
+
+
+def check_certificate(cert_file: str, key_file: str | None) -> None:
+    """Raises BadValue unless the certificate can be shown: it and its own key can be read, without a password."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(cert_file, key_file, password=lambda: "")
+    except (OSError, ValueError):  # SSLError is an OSError; ValueError: the password that there is none of
+        raise BadValue(
+            "The certificate and its key cannot be read, or do not belong together.",
+            "Name PEM files that this process may read, and a key without a password.",
+        ) from None
+
+
 def _path(value: object) -> str:
     path = text(value)
     if not _PATH.fullmatch(path):
@@ -73,6 +91,7 @@ def _milliseconds(value: object) -> float:
 
 _HTTP: Final = ("http", "https")
 GRPC: Final = ("grpc", "grpcs")
+_TLS: Final = ("https", "grpcs")
 _ALL: Final = (*_HTTP, *GRPC, "mock")
 MOCK: Final = ("mock",)  # options with only this kind describe the mock itself
 _COUNT: Final = "Give a whole number of 1 or more."
@@ -89,8 +108,16 @@ OPTIONS: Final[Mapping[str, Option]] = {
     "max_concurrency": Option(
         "max_concurrency", whole(_COUNT, least=1, most=1_000_000), "Requests under way here at once.", _ALL
     ),
-    "ca_file": Option(
-        "ca_file", _ca_file, "A PEM file of certificates to trust instead of the system's.", ("https", "grpcs")
+    "ca_file": Option("ca_file", _ca_file, "A PEM file of certificates to trust instead of the system's.", _TLS),
+    "cert_file": Option(
+        "cert_file", _pem_file, "A PEM file with the certificate that the gateway shows, and those above it.", _TLS
+    ),
+    "key_file": Option("key_file", _pem_file, "A PEM file with its key, where `cert_file` does not hold that.", _TLS),
+    "proxy": Option(
+        "proxy",
+        proxy_option,
+        "`http://host:port`, or `env` to go by `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, which else mean nothing.",
+        (*_HTTP, *GRPC),
     ),
     "forward_headers": Option(
         "forward_headers", _forwarded, "Headers of the caller to pass on, with commas between them.", _HTTP

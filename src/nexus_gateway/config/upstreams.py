@@ -16,8 +16,9 @@ from nexus_gateway.core.model import Operation
 from .later import SCHEMES
 from .members import Members
 from .problems import Report, at, named
+from .proxies import proxy_for
 from .runtime import MockSpec, UpstreamSpec
-from .upstream_options import GRPC, MOCK, OPTIONS
+from .upstream_options import GRPC, MOCK, OPTIONS, check_certificate
 from .values import BadValue, visible
 
 NAME: Final = re.compile(r"[A-Za-z0-9._:/@-]{1,128}")
@@ -125,6 +126,12 @@ class _Entry:
                 self._refuse(f"{named(key)} stands twice as an option.", "Keep one of them.")
             options[key] = value
         fields, mock = self._read(kind, options)
+        self._check_certificate(fields, options)
+        if "proxy" in fields:
+            try:
+                fields["proxy"] = proxy_for(fields["proxy"], kind, host, port, self._environ)
+            except BadValue as exc:
+                self._report.refuse(at(self._place, "proxy"), exc.what, exc.remedy)
         if len(self._report.problems) > before:
             return None
         return UpstreamSpec(self._name, kind, host, port, base_path, **fields, mock=mock)
@@ -214,6 +221,16 @@ class _Entry:
         if "api_key" in fields:
             fields["api_key"] = self._key(fields["api_key"])
         return fields, MockSpec(**mock) if kind == "mock" else None
+
+    def _check_certificate(self, fields: Mapping[str, Any], options: Mapping[str, object]) -> None:
+        """The two files are one thing, and are tried as such."""
+        try:
+            if "cert_file" in fields and ("key_file" in fields or "key_file" not in options):
+                check_certificate(fields["cert_file"], fields.get("key_file"))
+            elif "key_file" in fields and "cert_file" not in options:
+                raise BadValue("There is a key and no certificate.", "Name that by cert_file=")
+        except BadValue as exc:
+            self._report.refuse(at(self._place, "cert_file"), exc.what, exc.remedy)
 
     def _key(self, name: str) -> str | None:
         self.key_variable = name

@@ -203,7 +203,7 @@ def _classify(
     now_unix_s: float,
 ) -> UpstreamError:
     said = f"Upstream '{upstream}' answered HTTP {status}."
-    if status in (401, 403):
+    if status in (401, 403, 407):  # 407: a proxy on the way
         return UpstreamAuthError(f"Upstream '{upstream}' refused the gateway's own credential.", upstream=upstream)
     if status == 429:
         wait_s = parse_retry_after(headers.get("retry-after"), now_unix_s)

@@ -23,6 +23,7 @@ from nexus_gateway.core.model import Operation
 from .base import Reply, Traits, UpstreamRequest
 from .grpc_call import RunningCall, StreamReply, WholeReply, closed, late, parsed, refusal
 from .grpc_status import body_of, error_body, error_status, failure_of, headers_of, truncated
+from .tunnel import authority
 from .worker_v1.worker_pb2 import (
     OPERATION_CHAT,
     OPERATION_COMPLETIONS,
@@ -174,8 +175,7 @@ def _metadata(request: UpstreamRequest) -> Sequence[tuple[str, str]]:
 
 
 def _open(spec: UpstreamSpec, connect_s: float, max_answer_bytes: int) -> Channel:
-    host = f"[{spec.host}]" if ":" in spec.host else spec.host
-    options = (
+    options = [
         ("grpc.max_receive_message_length", max_answer_bytes),
         ("grpc.max_send_message_length", -1),  # a body is bounded where it comes in
         ("grpc.keepalive_time_ms", KEEPALIVE_MS),
@@ -184,14 +184,27 @@ def _open(spec: UpstreamSpec, connect_s: float, max_answer_bytes: int) -> Channe
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", RECONNECT_MS),
         ("grpc.service_config_disable_resolution", 1),  # retries are the gateway's, not of a TXT record
-        ("grpc.enable_http_proxy", 0),
+        ("grpc.enable_http_proxy", 0),  # by the environment
         ("grpc.use_local_subchannel_pool", 1),  # one connection per upstream, whatever else has the same address
         ("grpc.primary_user_agent", f"nexus-gateway/{__version__}"),
-    )
-    target = f"dns:///{host}:{spec.port}"
+    ]
+    server = near = authority(spec.host, spec.port)
+    if spec.proxy is not None:
+        near = authority(spec.proxy.host, spec.proxy.port)
+        options += [("grpc.http_connect_server", server), ("grpc.default_authority", server)]
+        if spec.proxy.authorization is not None:
+            options.append(("grpc.http_connect_headers", f"proxy-authorization:{spec.proxy.authorization}"))
     if spec.kind == "grpcs":
-        return grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(_authorities(spec)), options)
-    return grpc.aio.insecure_channel(target, options)
+        return grpc.aio.secure_channel(f"dns:///{near}", _credentials(spec), options)
+    return grpc.aio.insecure_channel(f"dns:///{near}", options)
+
+
+def _credentials(spec: UpstreamSpec) -> grpc.ChannelCredentials:
+    if spec.cert_file is None:
+        return grpc.ssl_channel_credentials(_authorities(spec))
+    certificate = Path(spec.cert_file).read_bytes()
+    key = certificate if spec.key_file is None else Path(spec.key_file).read_bytes()
+    return grpc.ssl_channel_credentials(_authorities(spec), key, certificate)
 
 
 def _authorities(spec: UpstreamSpec) -> bytes | None:

@@ -54,6 +54,7 @@ class HttpUpstream:
             spec.port,
             tls=_tls(spec) if spec.kind == "https" else None,
             connect_timeout_s=timeouts.connect_s,
+            proxy=spec.proxy,
         )
 
     @property
@@ -112,8 +113,10 @@ def _check_request(spec: UpstreamSpec) -> bytes | None:
     """The request that asks the server how it is. Without the credential: who it is asked for is nobody's business."""
     if spec.health_path is None:
         return None
+    origin, credential = _for_proxy(spec)
     agent = USER_AGENT.decode("ascii")
-    return f"GET {spec.health_path} HTTP/1.1\r\nhost: {_authority(spec)}\r\n{agent}\r\n".encode("ascii")
+    head = f"GET {origin}{spec.health_path} HTTP/1.1\r\nhost: {_authority(spec)}\r\n{credential}{agent}\r\n"
+    return head.encode("ascii")
 
 
 def _authority(spec: UpstreamSpec) -> str:
@@ -123,15 +126,26 @@ def _authority(spec: UpstreamSpec) -> str:
 
 def _head(spec: UpstreamSpec, operation: Operation) -> bytes:
     """All that is the same for every request of an operation."""
+    origin, for_proxy = _for_proxy(spec)
     credential = f"authorization: Bearer {spec.api_key}\r\n" if spec.api_key is not None else ""
     return (
-        f"POST {spec.base_path}{operation.value} HTTP/1.1\r\nhost: {_authority(spec)}\r\n{credential}"
-        "content-type: application/json\r\naccept-encoding: identity\r\n"
+        f"POST {origin}{spec.base_path}{operation.value} HTTP/1.1\r\nhost: {_authority(spec)}\r\n"
+        f"{for_proxy}{credential}content-type: application/json\r\naccept-encoding: identity\r\n"
     ).encode()
 
 
+def _for_proxy(spec: UpstreamSpec) -> tuple[str, str]:
+    """What a proxy that reads the request has to find in it: the origin, and a header field with our credential."""
+    if spec.proxy is None or spec.kind == "https":
+        return "", ""
+    told = spec.proxy.authorization
+    return f"http://{_authority(spec)}", "" if told is None else f"proxy-authorization: {told}\r\n"
+
+
 def _tls(spec: UpstreamSpec) -> ssl.SSLContext:
-    """Verifies names and certificates, by the system's authorities or by `ca_file` alone."""
+    """Verifies names and certificates, by the system's authorities or by `ca_file` alone. Shows our own, if any."""
     context = ssl.create_default_context(cafile=spec.ca_file)
+    if spec.cert_file is not None:
+        context.load_cert_chain(spec.cert_file, spec.key_file)
     context.set_alpn_protocols(["http/1.1"])
     return context

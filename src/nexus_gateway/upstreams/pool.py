@@ -9,27 +9,42 @@ import socket
 import ssl
 from typing import Final, cast
 
-from nexus_gateway.core.errors import UpstreamConnectError, UpstreamDnsError, UpstreamTimeout
+from nexus_gateway.config.runtime import ProxySpec
+from nexus_gateway.core.errors import UpstreamAuthError, UpstreamConnectError, UpstreamDnsError, UpstreamTimeout
 
 from .http1 import CLOCK_SLACK_S, Connection
+from .tunnel import ProxyRefused, connect_request, open_tunnel
 
 IDLE_S: Final = 30.0
 """How long a free connection is kept. Servers that close sooner (uvicorn after 5 s) are noticed when they do; load
 balancers and NATs, which forget a quiet connection after 60 s or more and tell nobody, should never get the chance."""
 
 SHUN_S: Final = 30.0  # an address that failed is tried last for so long
+PROXY_AUTHENTICATION_REQUIRED: Final = 407
 TLS_SHUTDOWN_S: Final = 1.0  # only for a connection given up while it was made; all others are aborted
 
 
 class ConnectionPool:
-    """Keep-alive connections to one origin, the one used last first. Their number is the callers' concern."""
+    """Keep-alive connections to one origin, the one used last first. Their number is the callers' concern.
+
+    With a proxy they lead to that, and with TLS through it. Without TLS it reads the requests, which must say where to.
+    """
 
     def __init__(
-        self, name: str, host: str, port: int, *, tls: ssl.SSLContext | None, connect_timeout_s: float
+        self,
+        name: str,
+        host: str,
+        port: int,
+        *,
+        tls: ssl.SSLContext | None,
+        connect_timeout_s: float,
+        proxy: ProxySpec | None = None,
     ) -> None:
         self.name = name
-        self._host = host
-        self._port = port
+        self._host, self._port = (host, port) if proxy is None else (proxy.host, proxy.port)
+        self._server_name = host
+        self._connect_request = b"" if proxy is None or tls is None else connect_request(host, port, proxy)
+        self._whose = "host" if proxy is None else "proxy"
         self._tls = tls
         self._connect_timeout_s = connect_timeout_s
         self._loop = asyncio.get_running_loop()
@@ -120,15 +135,36 @@ class ConnectionPool:
 
         if self._tls is None:
             _, connection = await self._loop.create_connection(make, address, self._port)
+        elif self._connect_request:
+            return await self._connect_through(address, self._tls, make())
         else:
             _, connection = await self._loop.create_connection(
                 make,
                 address,
                 self._port,
                 ssl=self._tls,
-                server_hostname=self._host,
+                server_hostname=self._server_name,
                 ssl_shutdown_timeout=TLS_SHUTDOWN_S,
             )
+        return connection
+
+    async def _connect_through(self, address: str, tls: ssl.SSLContext, connection: Connection) -> Connection:
+        """TLS with the server itself, so that the proxy reads nothing."""
+        try:
+            tunnel = await open_tunnel(self._loop, address, self._port, self._connect_request)
+        except ProxyRefused as exc:
+            raise self._refused(exc.status) from exc
+        connection.connection_made(tunnel)  # it may have to close before it is secure
+        try:
+            secure = await self._loop.start_tls(
+                tunnel, connection, tls, server_hostname=self._server_name, ssl_shutdown_timeout=TLS_SHUTDOWN_S
+            )
+        except BaseException:
+            tunnel.abort()
+            raise
+        if secure is None:  # it was lost as it became secure
+            raise ConnectionResetError
+        connection.connection_made(secure)
         return connection
 
     def _sweep(self) -> None:
@@ -140,7 +176,14 @@ class ConnectionPool:
         self._sweeper = None if oldest_s is None else self._loop.call_at(oldest_s + IDLE_S, self._sweep)
 
     def _unresolved(self) -> UpstreamDnsError:
-        return UpstreamDnsError(f"The host of upstream '{self.name}' was not found.", upstream=self.name)
+        return UpstreamDnsError(f"The {self._whose} of upstream '{self.name}' was not found.", upstream=self.name)
+
+    def _refused(self, status: int | None) -> UpstreamAuthError | UpstreamConnectError:
+        if status == PROXY_AUTHENTICATION_REQUIRED:
+            what = f"The proxy of upstream '{self.name}' refused the gateway's credential."
+            return UpstreamAuthError(what, upstream=self.name)
+        said = "something that is not HTTP" if status is None else f"HTTP {status}"
+        return UpstreamConnectError(f"The proxy of upstream '{self.name}' answered {said}.", upstream=self.name)
 
     def _unreachable(self) -> UpstreamConnectError:
         return UpstreamConnectError(f"Upstream '{self.name}' could not be reached.", upstream=self.name)
