@@ -104,6 +104,8 @@ def create_app(environ: Mapping[str, str] | None = None) -> Gateway:
     except ConfigurationProblems as problems:
         print(problems, file=sys.stderr)  # noqa: T201  # no log is open yet
         raise SystemExit(2) from None
+    if loaded.runtime.ops_listen is not None:
+        log.warning("ops_listen_unserved", extra={"remedy": "Use nexus-gateway serve: this server has one port only."})
     return build(loaded.runtime)
 
 
@@ -148,7 +150,14 @@ def build(runtime: Runtime, *, log_fd: int = STDOUT, observers: Sequence[Observe
             return AUDIT_UNAVAILABLE if audit.refuses else DEGRADED
         return OK
 
-    app = Gateway(title="Nexus Gateway", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = Gateway(
+        title="Nexus Gateway",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        ops_apart=runtime.ops_listen is not None,
+    )
     add_operations(app, readiness, metrics.registry, runtime.metrics_key_digest)
     if runtime.admin_key_digest is not None:
         add_admin(app, lambda: app.data_plane.endpoints if app.data_plane is not None else {}, runtime.admin_key_digest)

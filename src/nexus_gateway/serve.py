@@ -16,6 +16,7 @@ import ipaddress
 import logging
 import os
 import resource
+import socket
 import sys
 from typing import Final
 
@@ -43,20 +44,19 @@ CURL: Final = """curl {url}/v1/chat/completions -H "X-API-Key: dev-key" -H "Cont
 def serve(host: str, port: int, log_level: str | None) -> None:
     """Serve until SIGTERM or SIGINT, then drain and exit with status 0. A second signal ends it at once."""
     loaded = _load({**os.environ, **({"GATEWAY_LOG_LEVEL": log_level} if log_level else {})})
-    try:
-        sockets = bind(host, port)
-    except OSError as exc:
-        why = os.strerror(exc.errno) if exc.errno is not None and exc.errno > 0 else exc.strerror
-        click.echo(f"Cannot listen on {_address(host, port)}: {why}. Choose another --host or --port.", err=True)
-        sys.exit(FAILED)
+    ops = loaded.runtime.ops_listen
+    with contextlib.ExitStack() as undo:
+        sockets = [undo.enter_context(opened) for opened in _bind(host, port, "--host or --port")]
+        ops_sockets = [] if ops is None else _bind(*ops, "GATEWAY_OPS_LISTEN")
+        undo.pop_all()
     port = sockets[0].getsockname()[1]
     raise_descriptor_limit()
 
     def when_ready() -> None:
-        click.echo(introduce(loaded, host, port), err=True)
+        click.echo(introduce(loaded, host, port, ops_sockets[0].getsockname()[1] if ops_sockets else 0), err=True)
         spare_the_collector()
 
-    server = GatewayServer(build(loaded.runtime), sockets, loaded.runtime.timeouts, when_ready)
+    server = GatewayServer(build(loaded.runtime), sockets, loaded.runtime.timeouts, when_ready, ops_sockets)
     uvicorn_log = logging.getLogger("uvicorn.error")
     uvicorn_log.setLevel(logging.WARNING)
     uvicorn_log.addFilter(lambda record: not server.force_exit)  # an application cut short would leave its stack
@@ -64,7 +64,7 @@ def serve(host: str, port: int, log_level: str | None) -> None:
     sys.exit(0 if server.started and not server.force_exit else FAILED)
 
 
-def introduce(loaded: Loaded, host: str, port: int) -> str:
+def introduce(loaded: Loaded, host: str, port: int, ops_port: int = 0) -> str:
     """What is served, where, and how to try it."""
     runtime = loaded.runtime
     url = f"http://{_address(host, port)}"
@@ -73,6 +73,8 @@ def introduce(loaded: Loaded, host: str, port: int) -> str:
         f"  models: {_models(runtime)}",
         f"  keys:   {'dev-key (the default: for trying out only)' if runtime.accepts_dev_key else 'as configured'}",
     ]
+    if runtime.ops_listen is not None:
+        lines.insert(1, f"  ops:    http://{_address(runtime.ops_listen[0], ops_port)} (/metrics, /admin, /docs)")
     if runtime.accepts_dev_key:
         lines += ["", CURL.format(url=url, model=runtime.upstreams[0].name), ""]
         if not _is_loopback(host):
@@ -103,6 +105,16 @@ def _load(environ: dict[str, str]) -> Loaded:
     for warning in loaded.warnings:
         click.echo(f"warning: {warning}", err=True)
     return loaded
+
+
+def _bind(host: str, port: int, chosen_by: str) -> list[socket.socket]:
+    """Ends the process when nobody can listen there."""
+    try:
+        return bind(host, port)
+    except OSError as exc:
+        why = os.strerror(exc.errno) if exc.errno is not None and exc.errno > 0 else exc.strerror
+        click.echo(f"Cannot listen on {_address(host, port)}: {why}. Choose another {chosen_by}.", err=True)
+        sys.exit(FAILED)
 
 
 def _address(host: str, port: int) -> str:

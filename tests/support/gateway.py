@@ -72,7 +72,7 @@ async def gateway(
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         app = build(runtime, log_fd=nowhere, observers=(records,))
-        async with serving(app, runtime.timeouts) as served:
+        async with serving(app, runtime.timeouts, runtime.ops_listen) as served:
             yield Running(served.url, app, served.server, records)
     finally:
         os.close(nowhere)

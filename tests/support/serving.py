@@ -14,9 +14,10 @@ from nexus_gateway.edge.server import GatewayServer
 class QuietServer(GatewayServer):
     """Leaves the test runner's signals alone and says when it listens."""
 
-    def __init__(self, app: Any, timeouts: Timeouts) -> None:
+    def __init__(self, app: Any, timeouts: Timeouts, ops_listen: tuple[str, int] | None) -> None:
         self.listening = asyncio.Event()
-        super().__init__(app, bind("127.0.0.1", 0), timeouts, self.listening.set)
+        ops_sockets = [] if ops_listen is None else bind(*ops_listen)
+        super().__init__(app, bind("127.0.0.1", 0), timeouts, self.listening.set, ops_sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -25,6 +26,10 @@ class QuietServer(GatewayServer):
     @property
     def port(self) -> int:
         return self.listeners[0].port
+
+    @property
+    def ops_port(self) -> int:
+        return self.ops_listeners[0].port
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +43,11 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(app: Any, timeouts: Timeouts | None = None) -> AsyncIterator[Served]:
+async def serving(
+    app: Any, timeouts: Timeouts | None = None, ops_listen: tuple[str, int] | None = None
+) -> AsyncIterator[Served]:
     """Serves `app` until the block ends, then shuts down as in production."""
-    server = QuietServer(app, timeouts or Timeouts(drain_s=1.0))
+    server = QuietServer(app, timeouts or Timeouts(drain_s=1.0), ops_listen)
     running = asyncio.create_task(server.serve())
     ready = asyncio.create_task(server.listening.wait())
     await asyncio.wait({running, ready}, return_when=asyncio.FIRST_COMPLETED)

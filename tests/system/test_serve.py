@@ -138,6 +138,23 @@ def test_it_says_when_the_port_is_taken() -> None:
     assert said == f"Cannot listen on 127.0.0.1:{port}: Address already in use. Choose another --host or --port.\n"
 
 
+async def test_operators_get_a_port_of_their_own() -> None:
+    async with served(ops_listen="127.0.0.1:0") as gateway:
+        (ops_port,) = re.findall(r"ops: +http://127.0.0.1:(\d+) \(/metrics, ", gateway.introduction)
+        for port, status in ((int(ops_port), 200), (gateway.port, 404)):
+            async with Caller(port) as caller:
+                await caller.send(b"GET /metrics HTTP/1.1\r\nhost: gateway\r\n\r\n")
+                assert (await caller.receive()).status == status
+
+
+def test_it_says_when_the_operators_port_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        status, said = refused("--port", "0", ops_listen=address)
+    assert status == 1
+    assert said == f"Cannot listen on {address}: Address already in use. Choose another GATEWAY_OPS_LISTEN.\n"
+
+
 def test_it_says_when_the_address_is_not_one_of_ours() -> None:
     status, said = refused("--host", "192.0.2.1")  # an address for documentation
     assert status == 1

@@ -48,6 +48,7 @@ def compile_settings(
         max_body_bytes=settings.max_body_bytes,
         max_answer_bytes=settings.max_answer_bytes,
         metrics_key_digest=compile_key(_plain(settings.metrics_key), compiler.place("metrics_key"), report),
+        ops_listen=settings.ops_listen,
         log_level=settings.log_level,
         fallbacks=MappingProxyType(compiler.fallbacks(upstreams)),
         policies=MappingProxyType(policies),

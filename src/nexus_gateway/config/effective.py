@@ -85,6 +85,9 @@ def _value(name: str, loaded: Loaded) -> str:
         return "unlimited"
     if value is None or value == {}:
         return str(details(name)["default_says"]).replace("`", "")
+    if name == "ops_listen":
+        host, port = value
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     return ",".join(value) if isinstance(value, tuple) else _plain(value)
 
 

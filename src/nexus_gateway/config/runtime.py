@@ -169,6 +169,7 @@ class Runtime:
     max_body_bytes: int = 10 << 20
     max_answer_bytes: int = 128 << 20
     metrics_key_digest: bytes | None = field(default=None, repr=False)
+    ops_listen: tuple[str, int] | None = None  # where operators are served; None: where everybody is
     log_level: str = "info"
     fallbacks: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
     policies: Mapping[str, RoutePolicy] = field(default_factory=lambda: MappingProxyType({}))

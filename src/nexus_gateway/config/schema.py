@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from .problems import shown
-from .values import BadValue, either, json_object, number, one_of, secret, switch, text, visible, whole, words
+from .values import BadValue, address, either, json_object, number, one_of, secret, switch, text, visible, whole, words
 
 PREFIX: Final = "GATEWAY_"
 DEV_KEY: Final = "dev-key"  # known to everybody, and good for a first try on one's own machine only
@@ -38,7 +38,7 @@ SECRETS: Final = frozenset(
 )
 """Never shown, and also read from the file that `…_FILE` names."""
 
-EMPTY_COUNTS: Final = frozenset({"upstreams", "api_keys", "api_key_policies", "metrics_key"})
+EMPTY_COUNTS: Final = frozenset({"upstreams", "api_keys", "api_key_policies", "metrics_key", "ops_listen"})
 """Settings whose empty value is looked at. Everywhere else empty means not set, because compose files write
 `${NAME:-}`; here a lost value would quietly open what it was to close."""
 
@@ -110,6 +110,7 @@ BytesPerToken = Annotated[
 FailureMode = Annotated[str, BeforeValidator(one_of(FAILURE_MODES))]
 Policy = Annotated[str, BeforeValidator(one_of(("drop", "block")))]
 Bodies = Annotated[str, BeforeValidator(one_of(("none", "masked")))]
+Address = Annotated[tuple[str, int] | None, BeforeValidator(address)]
 Words = Annotated[tuple[str, ...] | None, BeforeValidator(lambda value: tuple(words(value)))]
 Scope = Annotated[str, BeforeValidator(one_of(("principal", "global")))]
 Restore = Annotated[str, BeforeValidator(one_of(("text", "everywhere", "off")))]
@@ -299,6 +300,12 @@ class Settings(BaseSettings):
     )
     admin_key: Key = _setting(
         None, OPERATION, "The key of the `/admin` routes, unlike every API key.", default_says="no such routes"
+    )
+    ops_listen: Address = _setting(
+        None,
+        OPERATION,
+        "A port of its own for `/metrics`, `/admin` and `/docs`, as `host:port`. See [Operations](operations.md).",
+        default_says="the port of the API",
     )
     log_level: LogLevel = _setting("info", OPERATION, "`debug`, `info`, `warning`, `error` or `critical`.")
     drain_delay_seconds: Delay = _setting(

@@ -156,6 +156,18 @@ def header_name(value: object) -> str:
     return name.lower()
 
 
+def address(value: object) -> tuple[str, int]:
+    """Host and port to listen on, from `host:port` or `[v6]:port`."""
+    host, separator, port = text(value).rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        host = ""  # a bare IPv6 address: nobody knows where it ends
+    if not (separator and host and port.isascii() and port.isdigit() and int(port) <= 65535):
+        raise BadValue(f"{shown(str(value))} is not an address.", "Write 127.0.0.1:9100, or [::1]:9100.")
+    return host, int(port)
+
+
 def one_of(known: Collection[str], *, upper: bool = False) -> Parser[str]:
     """A parser of a word from a closed set, in any case."""
 

@@ -26,10 +26,17 @@ Cycle = AsgiAnswer | DirectWire
 
 
 class Serving(Protocol):
-    """What a connection knows of its server. `data_plane` is None while the application is not open."""
+    """What a connection knows of its server. `data_plane` is None while the application is not open, and always on the
+    port for operators."""
 
-    timeouts: Timeouts
-    draining: bool
+    @property
+    def timeouts(self) -> Timeouts: ...
+
+    @property
+    def draining(self) -> bool: ...
+
+    @property
+    def for_operators(self) -> bool: ...
 
     @property
     def data_plane(self) -> DataPlane | None: ...

@@ -9,20 +9,27 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 
-from nexus_gateway.core.errors import Draining
+from nexus_gateway.core.errors import Draining, GatewayError, UnsupportedEndpoint
 
 from .asgi import PREFIX, DataPlane
 from .errors import render
+from .protocol import SERVING
 from .request_id import HEADER, id_source, request_id_of
-from .wire import Message, Receive, Scope, Send
+from .wire import Message, Scope, Send
 
 DATA_PATHS: Final = PREFIX + "/"
+PUBLIC_PATHS: Final = frozenset(
+    {"/", "/healthz", "/readyz"}
+)  # besides the API, where operators have a port of their own
 
 
 class Gateway(FastAPI):
-    """A FastAPI application whose `/v1` is not FastAPI's."""
+    """A FastAPI application whose `/v1` is not FastAPI's.
 
-    def __init__(self, **options: Any) -> None:
+    `ops_apart`: what operators ask for is answered on their own port only; a server without one answers it nowhere.
+    """
+
+    def __init__(self, *, ops_apart: bool = False, **options: Any) -> None:
         super().__init__(
             telemetry={"logs": False, "metrics": False, "tracing": False, "auto_configure": False},
             max_body_size=1 << 20,
@@ -30,22 +37,37 @@ class Gateway(FastAPI):
             **options,
         )
         self.data_plane: DataPlane | None = None
+        self._ops_apart = ops_apart
         self._new_id: Callable[[], str] = id_source()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http" and scope["path"].startswith(DATA_PATHS):
+        if self._ops_apart and scope["type"] == "http" and _is_elsewhere(scope):
+            await _refuse(UnsupportedEndpoint("This path is not served on this port."), self._named(scope, send))
+        elif scope["type"] == "http" and scope["path"].startswith(DATA_PATHS):
             if self.data_plane is not None:
                 await self.data_plane(scope, receive, send)
             else:
-                await _refuse(scope, receive, with_request_id(scope, send, self._new_id))
+                await _refuse(Draining("The gateway is starting or shutting down."), self._named(scope, send))
         elif scope["type"] == "http":
-            await super().__call__(scope, receive, with_request_id(scope, send, self._new_id))
+            await super().__call__(scope, receive, self._named(scope, send))
         else:
             await super().__call__(scope, receive, send)
 
+    def _named(self, scope: Scope, send: Send) -> Send:
+        return with_request_id(scope, send, self._new_id)
 
-async def _refuse(_scope: Scope, _receive: Receive, send: Send) -> None:
-    status, headers, body = render(Draining("The gateway is starting or shutting down."))
+
+def _is_elsewhere(scope: Scope) -> bool:
+    """Whether the path belongs to the other port."""
+    path: str = scope["path"]
+    serving = scope.get("extensions", {}).get(SERVING)
+    if serving is not None and serving.for_operators:
+        return path == PREFIX or path.startswith(DATA_PATHS)
+    return not (path in PUBLIC_PATHS or path == PREFIX or path.startswith(DATA_PATHS))
+
+
+async def _refuse(error: GatewayError, send: Send) -> None:
+    status, headers, body = render(error)
     headers.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

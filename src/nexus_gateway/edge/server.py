@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from types import FrameType
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ from uvicorn.server import HANDLED_SIGNALS
 from nexus_gateway.config.runtime import Timeouts
 
 from .asgi import DataPlane
+from .connection import Serving
 from .listener import Listener
 from .protocol import GatewayProtocol
 
@@ -38,8 +39,11 @@ DATE_S: Final = 1.0  # how old the date header may be
 class GatewayServer(uvicorn.Server):
     """Holds what its connections share: the deadlines, and whether it is going away.
 
-    `sockets` are listened on once the application is open; `when_ready` is called when they are.
+    `sockets` are listened on once the application is open, `ops_sockets` for operators; `when_ready` is called when
+    they are.
     """
+
+    for_operators = False
 
     def __init__(
         self,
@@ -47,12 +51,15 @@ class GatewayServer(uvicorn.Server):
         sockets: list[socket.socket],
         timeouts: Timeouts,
         when_ready: Callable[[], None] = lambda: None,
+        ops_sockets: Sequence[socket.socket] = (),
     ) -> None:
         self.timeouts = timeouts
         self.draining = False
         self.listeners: list[Listener] = []
+        self.ops_listeners: list[Listener] = []
         self._app = app
         self._sockets = sockets
+        self._ops_sockets = ops_sockets
         self._when_ready = when_ready
         self._connections: set[GatewayProtocol]
         self._sweeper: asyncio.TimerHandle | None = None
@@ -89,10 +96,12 @@ class GatewayServer(uvicorn.Server):
         await self._unless_forced(self.lifespan.startup())
         if self.force_exit or self.lifespan.should_exit:
             self.should_exit = True
-            for opened in self._sockets:
+            for opened in (*self._sockets, *self._ops_sockets):
                 opened.close()
             return
-        self.listeners = [Listener(opened, self._make_protocol) for opened in self._sockets]
+        self.listeners = [Listener(opened, lambda: self._make_protocol(self)) for opened in self._sockets]
+        apart = ForOperators(self)
+        self.ops_listeners = [Listener(opened, lambda: self._make_protocol(apart)) for opened in self._ops_sockets]
         self._sweep()
         self.started = True
         self._when_ready()
@@ -115,6 +124,8 @@ class GatewayServer(uvicorn.Server):
             for task in list(self.server_state.tasks):
                 task.cancel("drain limit")
             await self._wait(LAST_WORDS_S, self._is_idle)
+        for listener in self.ops_listeners:  # only now: how the end goes is worth a look
+            await listener.aclose()
         for connection in list(self._connections):
             connection.transport.abort()
         if self._sweeper is not None:
@@ -137,8 +148,8 @@ class GatewayServer(uvicorn.Server):
 
     # ---- connections
 
-    def _make_protocol(self) -> GatewayProtocol:
-        return GatewayProtocol(self, self.config, self.server_state, self.lifespan.state, self._loop)
+    def _make_protocol(self, serving: Serving) -> GatewayProtocol:
+        return GatewayProtocol(serving, self.config, self.server_state, self.lifespan.state, self._loop)
 
     def _sweep(self) -> None:
         every_s = min(SWEEP_S, self.timeouts.head_s / 4, self.timeouts.body_s / 4, self.timeouts.write_s / 4)
@@ -168,3 +179,21 @@ class GatewayServer(uvicorn.Server):
         while not (self.force_exit or task.done()):
             await asyncio.wait({task}, timeout=POLL_S)
         task.cancel()
+
+
+class ForOperators:
+    """The same server to connections on the operators' port: there is no data plane behind it."""
+
+    for_operators = True
+    data_plane = None
+
+    def __init__(self, server: GatewayServer) -> None:
+        self._server = server
+
+    @property
+    def timeouts(self) -> Timeouts:
+        return self._server.timeouts
+
+    @property
+    def draining(self) -> bool:
+        return self._server.draining
