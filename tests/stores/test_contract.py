@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from nexus_gateway.core.model import Principal, Verdict
-from nexus_gateway.stores.base import Basis, Cost, Decision, Hold, LimitStore
+from nexus_gateway.stores.base import Basis, Cost, Decision, Hold, LimitStore, Use
 from nexus_gateway.stores.memory import MemoryLimitStore
 from nexus_gateway.stores.redis import RedisLimitStore, State, Timing
 
@@ -50,6 +50,10 @@ class World:
         assert decision.basis is Basis.WHOLE
         assert decision.refusal is not None
         return decision.refusal
+
+    async def use(self, caller: Principal) -> Use:
+        (told,) = await self.store.use([caller], self.now_s)
+        return told
 
     def settle(self, hold: Hold, used: int = 0) -> None:
         self.store.settle(hold, used, self.now_s)
@@ -264,3 +268,30 @@ async def test_a_cancelled_caller_leaves_nothing_reserved(world: World) -> None:
             world.settle(outcome.hold)
     await world.at(0)  # whatever was asked has been answered, and so undone
     await world.hold(caller, 100)
+
+
+async def test_what_is_used_is_told_and_telling_consumes_nothing(world: World) -> None:
+    caller = Principal("caller", 5, 100, 3)
+    first = await world.hold(caller, 30)
+    await world.hold(caller, 20)
+    for _ in range(3):
+        assert await world.use(caller) == Use(2, 50, 2)
+    world.settle(first, 10)
+    assert await world.use(caller) == Use(2, 30, 1)
+    await world.at(60.75)
+    assert await world.use(caller) == Use(0, 20, 1)
+
+
+async def test_debt_counts_as_used(world: World) -> None:
+    world.settle(await world.hold(tokens(100), 10), 350)
+    assert await world.use(tokens(100)) == Use(tokens=350)
+    await world.at(60.75)
+    assert await world.use(tokens(100)) == Use(tokens=250)
+
+
+async def test_only_limits_are_told_and_of_strangers_nothing_is_used(world: World) -> None:
+    await world.hold(requests(5))
+    assert await world.use(requests(5)) == Use(requests=1)
+    assert await world.use(Principal("free", None)) == Use()
+    many = [Principal(f"stranger-{number}", number + 1, 9, 9) for number in range(100)]
+    assert await world.store.use(many, world.now_s) == [Use(0, 0, 0)] * 100

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from nexus_gateway.core.model import Principal
-from nexus_gateway.stores.base import Basis, Decision
+from nexus_gateway.stores.base import Basis, Decision, Use
 from nexus_gateway.stores.redis import FailureMode, State, Timing
 from tests.support.valkey import ValkeyServer
 
@@ -58,6 +58,8 @@ async def test_missing_at_start_the_mode_holds_and_nobody_waits(
         assert run.store.unchecked == (151 if mode is FailureMode.OPEN else 0)
         seen = run.store.look(CALLER, time.monotonic())
         assert (seen is not None) == (mode is not FailureMode.OPEN)
+        alone = Use(100, basis=Basis.SHARE) if mode is FailureMode.LOCAL else Use(basis=Basis.NONE)
+        assert await run.store.use([CALLER], time.monotonic()) == [alone]
         assert (await run.admit(Principal("unlimited", None))).hold is not None
 
         server.start()

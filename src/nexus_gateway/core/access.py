@@ -47,24 +47,24 @@ class CallerPolicy:
 class ModelList:
     """Names of models, in which `*` stands for any text. Deciding takes time linear in the name, whatever the list."""
 
-    __slots__ = ("_exact", "_patterns", "_words")
+    __slots__ = ("_exact", "_patterns", "words")
 
     def __init__(self, words: Iterable[str]) -> None:
-        self._words = tuple(dict.fromkeys(words))
-        self._exact = frozenset(word for word in self._words if "*" not in word)
-        self._patterns = tuple(tuple(word.split("*")) for word in self._words if "*" in word)
+        self.words = tuple(dict.fromkeys(words))
+        self._exact = frozenset(word for word in self.words if "*" not in word)
+        self._patterns = tuple(tuple(word.split("*")) for word in self.words if "*" in word)
 
     def allows(self, model: str) -> bool:
         return model in self._exact or any(_matches(pieces, model) for pieces in self._patterns)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, ModelList) and self._words == other._words
+        return isinstance(other, ModelList) and self.words == other.words
 
     def __hash__(self) -> int:
-        return hash(self._words)
+        return hash(self.words)
 
     def __repr__(self) -> str:
-        return f"ModelList({list(self._words)!r})"
+        return f"ModelList({list(self.words)!r})"
 
 
 def _matches(pieces: tuple[str, ...], text: str) -> bool:

@@ -58,6 +58,15 @@ class Hold(msgspec.Struct, eq=False, gc=False):
         return cls(principal.key_id, None, name, is_settled=principal.max_concurrency is None)
 
 
+class Use(msgspec.Struct, frozen=True, gc=False):
+    """What a caller has used of its limits. None: it has no such limit, or nobody knows."""
+
+    requests: int | None = None  # of the last minute
+    tokens: int | None = None  # of the last minute, reserved and owed: above the limit while there is debt
+    in_flight: int | None = None
+    basis: Basis = Basis.WHOLE
+
+
 class Decision(msgspec.Struct):
     """What one arrival is told. A verdict is None where the caller has no such limit; `hold` is None when refused."""
 
@@ -102,6 +111,17 @@ class Account:
             return None
         decision = self._decide(principal, _SMALLEST, now_s, consume=False)
         return decision if decision.refusal is not None else None
+
+    def use(self, principal: Principal, now_s: float) -> Use:
+        """What is used of the caller's limits. Consumes nothing."""
+        requests = tokens = None
+        if principal.requests_per_minute is not None:
+            self.requests.advance(now_s)
+            requests = self.requests.total
+        if principal.tokens_per_minute is not None:
+            self.tokens.advance(now_s)
+            tokens = self.tokens.window.total + self.tokens.reserved + self.tokens.debt
+        return Use(requests, tokens, None if principal.max_concurrency is None else self.open)
 
     def settle(self, hold: Hold, used_tokens: int, now_s: float) -> None:
         """End what the hold keeps. Once for each hold: whoever calls sees to that."""

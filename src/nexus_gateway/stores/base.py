@@ -4,13 +4,14 @@ For:      one decision per request, over all limits of a caller at once; breaker
 Touches:  nothing itself.
 """
 
+from collections.abc import Sequence
 from typing import Final, Protocol
 
-from nexus_gateway.core.account import Basis, Cost, Decision, Hold
+from nexus_gateway.core.account import Basis, Cost, Decision, Hold, Use
 from nexus_gateway.core.breaker import Permit, State
 from nexus_gateway.core.model import Principal, Verdict
 
-__all__ = ["ALONE", "Basis", "Cost", "Decision", "HealthSharing", "Hold", "LimitStore", "Verdict"]
+__all__ = ["ALONE", "Basis", "Cost", "Decision", "HealthSharing", "Hold", "LimitStore", "Use", "Verdict"]
 
 
 class LimitStore(Protocol):
@@ -32,6 +33,10 @@ class LimitStore(Protocol):
 
         Once on every way out of a request; a second time does nothing.
         """
+        ...
+
+    async def use(self, principals: Sequence[Principal], now_s: float) -> list[Use]:
+        """What each has used of its limits, for operators to see. Consumes nothing."""
         ...
 
 

@@ -4,7 +4,9 @@ For:      one gateway process alone; the reference for every other store.
 Touches:  memory only. The caller brings the clock; nothing here waits.
 """
 
-from nexus_gateway.core.account import Account, Cost, Decision, Hold
+from collections.abc import Sequence
+
+from nexus_gateway.core.account import Account, Cost, Decision, Hold, Use
 from nexus_gateway.core.model import Principal
 
 from .accounts import Accounts
@@ -36,3 +38,6 @@ class MemoryLimitStore:
         account = self._accounts.find(hold.key_id)
         if account is not None:  # with anything left to settle an account is never idle, and so never forgotten
             account.settle(hold, used_tokens, now_s)
+
+    async def use(self, principals: Sequence[Principal], now_s: float) -> list[Use]:
+        return [(self._accounts.find(each.key_id) or Account()).use(each, now_s) for each in principals]

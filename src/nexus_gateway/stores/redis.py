@@ -7,16 +7,16 @@ Touches:  Redis, through its line. Imported only where it is configured. Logs no
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from functools import partial
 from itertools import count
 from typing import Final
 
-from nexus_gateway.core.account import Basis, Cost, Decision, Hold
+from nexus_gateway.core.account import Basis, Cost, Decision, Hold, Use
 from nexus_gateway.core.model import Principal, Verdict
 
-from .redis_commands import Commands, Scripts, read_decision
+from .redis_commands import Commands, Scripts, read_decision, read_use
 from .redis_line import RedisLine, State, Timing
 from .redis_link import RedisLink, Reply
 from .redis_upkeep import Upkeep
@@ -25,6 +25,7 @@ from .share import LocalShare, Seen
 __all__ = ["FailureMode", "RedisLimitStore", "State", "Timing"]
 
 MAX_REFUSED: Final = 10_000  # callers remembered as exhausted
+ASKED_TOGETHER: Final = 32  # callers that an operator asks about: decisions go in between
 
 
 class FailureMode(Enum):
@@ -131,6 +132,27 @@ class RedisLimitStore:
             self._line.submit(self._upkeep.settlement(hold, used_tokens))
         if self.state is not State.SHARED:
             self._share.settle(hold, used_tokens, now_s)
+
+    async def use(self, principals: Sequence[Principal], now_s: float) -> list[Use]:
+        told: list[Use] = []
+        for begin in range(0, len(principals), ASKED_TOGETHER):
+            waiting = [self._ask_use(principal, now_s) for principal in principals[begin : begin + ASKED_TOGETHER]]
+            told += [await answer for answer in waiting]
+        return told
+
+    def _ask_use(self, principal: Principal, now_s: float) -> asyncio.Future[Use]:
+        answer: asyncio.Future[Use] = asyncio.get_running_loop().create_future()
+
+        def done(reply: Reply) -> None:
+            if not answer.done():
+                known = self._share.use(principal, now_s) or Use(basis=Basis.NONE)
+                answer.set_result(known if reply is None else read_use(reply, principal))
+
+        if principal.is_unlimited:
+            answer.set_result(Use())
+        else:
+            self._line.submit(self._commands.use(principal, done))
+        return answer
 
     def _decided(
         self,

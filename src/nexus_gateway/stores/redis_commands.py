@@ -11,7 +11,7 @@ from typing import Final, cast
 
 import msgspec
 
-from nexus_gateway.core.account import Cost, Decision, Hold
+from nexus_gateway.core.account import Cost, Decision, Hold, Use
 from nexus_gateway.core.limiter import HOLD_WAIT_S
 from nexus_gateway.core.model import Principal, Verdict
 
@@ -35,6 +35,7 @@ class Scripts:
     settle: Script
     renew: Script
     register: Script
+    use: Script
 
     @classmethod
     def load(cls) -> "Scripts":
@@ -43,10 +44,11 @@ class Scripts:
             Script.load(_ACCOUNT, "redis_settle"),
             Script.load(_ACCOUNT, "redis_renew"),
             Script.load("redis_register", returns=(int, bytes)),
+            Script.load(_ACCOUNT, "redis_use", returns=(int,) * 3),
         )
 
     def all(self) -> tuple[Script, ...]:
-        return self.admit, self.settle, self.renew, self.register
+        return self.admit, self.settle, self.renew, self.register, self.use
 
 
 class Commands:
@@ -97,6 +99,9 @@ class Commands:
         payload = process, int(lifetime_s * 1000), contents
         return Command(self._scripts.register, (tagged, tagged + b":contents"), _pack(payload), done)
 
+    def use(self, principal: Principal, done: Done) -> Command:
+        return Command(self._scripts.use, self._keys(principal.key_id), b"", done)
+
     def _keys(self, key_id: str) -> tuple[bytes, bytes]:
         tagged = b"%b:{%b}" % (self._prefix, key_id.encode())
         return tagged + b":account", tagged + b":holds"
@@ -120,6 +125,16 @@ def read_decision(reply: Reply, name: str, principal: Principal) -> Decision:
     if admitted:
         decision.hold = Hold.of(principal, granted, name)
     return decision
+
+
+def read_use(reply: Reply, principal: Principal) -> Use:
+    """The answer to `Commands.use`."""
+    requests, tokens, in_flight = cast(list[int], reply)
+    return Use(
+        None if principal.requests_per_minute is None else requests,
+        None if principal.tokens_per_minute is None else tokens,
+        None if principal.max_concurrency is None else in_flight,
+    )
 
 
 def read_registration(reply: Reply) -> tuple[int, bytes]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import NamedTuple
 
-from nexus_gateway.core.account import Account, Basis, Cost, Decision, Hold
+from nexus_gateway.core.account import Account, Basis, Cost, Decision, Hold, Use
 from nexus_gateway.core.limiter import SPAN_S, Window
 from nexus_gateway.core.model import Principal, Verdict
 
@@ -88,6 +88,14 @@ class LocalShare:
     def look(self, principal: Principal, now_s: float, *, processes: int) -> Decision | None:
         alone = self._accounts.find(principal.key_id)
         return None if alone is None else alone.account.look(_part_of(principal, processes), now_s)
+
+    def use(self, principal: Principal, now_s: float) -> Use | None:
+        """What this process has counted of the caller since the store went away; None: it has not come since."""
+        alone = self._accounts.find(principal.key_id)
+        if alone is None:
+            return None
+        used = alone.account.use(principal, now_s)
+        return Use(used.requests, used.tokens, used.in_flight, Basis.SHARE)
 
     def settle(self, hold: Hold, used_tokens: int, now_s: float) -> None:
         """A hold from before frees its slot here too; its tokens were never counted here."""
