@@ -29,31 +29,35 @@ from nexus_gateway.config.settings import ConfigurationProblems, load
 from nexus_gateway.core.access import CallerPolicy
 from nexus_gateway.core.audit_bodies import Kept, Room
 from nexus_gateway.core.breaker import State
-from nexus_gateway.core.credentials import KeyRing
+from nexus_gateway.core.credentials import KeyRing, key_id_of
 from nexus_gateway.core.health import Fleet
-from nexus_gateway.core.jwt import OneKey
+from nexus_gateway.core.jwt import Claims, OneKey
 from nexus_gateway.core.model import Operation
 from nexus_gateway.core.pii import DEFAULT_DETECTORS, CustomPattern, Masker, MaskingConfig, Restoring, Scope
 from nexus_gateway.core.routing import compile_routes
 from nexus_gateway.core.tokens import Estimator
 from nexus_gateway.core.verified import VerifiedTokens
-from nexus_gateway.edge.admin import add_admin
+from nexus_gateway.edge.admin import Desk, add_admin
 from nexus_gateway.edge.asgi import DataPlane
 from nexus_gateway.edge.docs import add_docs
 from nexus_gateway.edge.gateway import Gateway
+from nexus_gateway.edge.index import add_index
 from nexus_gateway.edge.operations import DEGRADED, OK, add_operations
 from nexus_gateway.observe.audit import AuditLog, AuditSink, AuditStdout
 from nexus_gateway.observe.audit_file import AuditFile
 from nexus_gateway.observe.audit_keys import signer
 from nexus_gateway.observe.audit_writer import AuditWriter
 from nexus_gateway.observe.base import Observer, Observers, RoutingObserver
+from nexus_gateway.observe.failures import Failures
 from nexus_gateway.observe.lines import LineWriter
 from nexus_gateway.observe.log import RequestLog
 from nexus_gateway.observe.logging import configure, release
 from nexus_gateway.observe.metrics import Metrics
+from nexus_gateway.observe.recent import Recent
 from nexus_gateway.pipeline.admit import Admission
 from nexus_gateway.pipeline.authenticate import Authenticator, TokenCheck
 from nexus_gateway.pipeline.bounds import Bounds
+from nexus_gateway.pipeline.callers import Caller, Callers
 from nexus_gateway.pipeline.checks import HealthChecks
 from nexus_gateway.pipeline.endpoint import Bound, Endpoint
 from nexus_gateway.pipeline.execute import Executor
@@ -132,15 +136,24 @@ def build(runtime: Runtime, *, log_fd: int = STDOUT, observers: Sequence[Observe
                 log = RequestLog(writer)
                 stack.callback(log.flush)
                 told.append(log)
+            failures = Failures()
+            if runtime.admin_key_digest is not None:
+                told.append(failures)
             tasks = Tasks()
             stack.push_async_callback(tasks.aclose)
-            pipeline = await open_pipeline(runtime, metrics, tasks, stack, random_salt)
+            store = await open_store(runtime, metrics, tasks, stack)
+            pipeline = await open_pipeline(runtime, store, metrics, tasks, stack, random_salt)
+            if runtime.admin_key_digest is not None:
+                recent = Recent(metrics.totals, time.monotonic)
+                tasks.spawn(recent.watch(), name="recent")
+                callers = Callers(known_callers(runtime), store, time.monotonic)
+                app.desk = Desk(pipeline.endpoints, recent, failures, callers, time.time())
             keep = open_keeping(runtime.audit, random_salt) if runtime.audit is not None else None
             app.data_plane = DataPlane(
                 pipeline, Observers(*told), tasks, max_body_bytes=runtime.max_body_bytes, keep=keep
             )
             yield
-            app.data_plane = None
+            app.data_plane = app.desk = None
 
     def readiness() -> str:
         audit = metrics.audit
@@ -160,8 +173,9 @@ def build(runtime: Runtime, *, log_fd: int = STDOUT, observers: Sequence[Observe
     )
     add_operations(app, readiness, metrics.registry, runtime.metrics_key_digest)
     if runtime.admin_key_digest is not None:
-        add_admin(app, lambda: app.data_plane.endpoints if app.data_plane is not None else {}, runtime.admin_key_digest)
+        add_admin(app, lambda: app.desk, runtime.admin_key_digest)
     add_docs(app)
+    add_index(app, has_admin=runtime.admin_key_digest is not None, ops_apart=runtime.ops_listen is not None)
     return app
 
 
@@ -188,7 +202,7 @@ def open_keeping(spec: AuditSpec, random_salt: bytes) -> Callable[[Operation], K
 
 
 async def open_pipeline(
-    runtime: Runtime, metrics: Metrics, tasks: Tasks, stack: AsyncExitStack, random_salt: bytes
+    runtime: Runtime, store: LimitStore, metrics: Metrics, tasks: Tasks, stack: AsyncExitStack, random_salt: bytes
 ) -> Pipeline:
     """Opens the upstreams on the running loop; `stack` closes them."""
     timeouts = runtime.timeouts
@@ -224,7 +238,6 @@ async def open_pipeline(
         shadow = Shadow(shadowed, runtime.shadow.percent, runtime.shadow.max_bytes, tasks, bounds, metrics)
     screen = open_screen(runtime.masking, random_salt, bounds.clock) if runtime.masking is not None else None
     estimator = Estimator(runtime.bytes_per_token, runtime.default_output_tokens)
-    store = await open_store(runtime, metrics, tasks, stack)
     return Pipeline(
         open_authenticator(runtime, tasks),
         Admission(store, estimator, time.monotonic),
@@ -233,6 +246,18 @@ async def open_pipeline(
         screen,
         metrics.audit,
     )
+
+
+def known_callers(runtime: Runtime) -> list[Caller]:
+    """All that the configuration names, keys first."""
+    usual = CallerPolicy(runtime.requests_per_minute)
+    known = [Caller(runtime.key_policies.get(digest, usual), key_id_of(digest)) for digest in runtime.api_key_digests]
+    if runtime.tokens is not None:
+        issuer = runtime.tokens.rules.issuer
+        for subject, policy in {**runtime.token_policies, "*": runtime.token_policies.get("*", usual)}.items():
+            one = issuer is not None and subject != "*"
+            known.append(Caller(policy, Claims(issuer or "", subject, 0).key_id if one else None, subject))
+    return known
 
 
 def open_authenticator(runtime: Runtime, tasks: Tasks) -> Authenticator:

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.anyio
 
 APART = {"OPS_LISTEN": "127.0.0.1:0", "ADMIN_KEY": "admin-key"}
 ADMIN = {"authorization": "Bearer admin-key"}
-FOR_OPERATORS = ["/metrics", "/docs", "/docs/assets/favicon.png", "/openapi.json", "/admin/upstreams"]
+FOR_OPERATORS = ["/metrics", "/docs", "/docs/assets/favicon.png", "/openapi.json", "/admin", "/admin/upstreams"]
 FOR_ALL = ["/healthz", "/readyz"]
 
 
@@ -47,6 +47,17 @@ async def test_probes_are_answered_on_both() -> None:
         for path in FOR_ALL:
             assert (await get(running.port, path)).status == 200
             assert (await get(running.server.ops_port, path)).status == 200
+
+
+async def test_the_root_of_each_port_leads_to_what_is_there() -> None:
+    async with gateway(APART) as running:
+        told = {}
+        for port in (running.port, running.server.ops_port):
+            told[port] = (await get(port, "/")).json()["links"]
+            for path in told[port].values():
+                assert (await get(port, f"/{path}", **{"x-api-key": KEY})).status == 200
+        assert not {"admin", "metrics", "docs"} & set(told[running.port])
+        assert {"admin", "metrics", "docs"} < set(told[running.server.ops_port])
 
 
 @pytest.mark.parametrize(

@@ -81,3 +81,19 @@ async def test_every_error_has_the_apis_shape_and_a_request_id(method: str, path
         assert set(json.loads(answer.text)["error"]) == {"message", "type", "param", "code"}
         assert answer.headers["x-request-id"]
         assert status != 405 or answer.headers["allow"]
+
+
+async def test_the_root_says_what_this_is_and_its_links_lead_somewhere() -> None:
+    for settings in ({}, {"ADMIN_KEY": "operator-key"}):
+        async with gateway(settings) as running, httpx2.AsyncClient(base_url=running.url) as http:
+            answer = await http.get("/")
+            told = answer.json()
+            assert (told["name"], answer.headers["vary"]) == ("Nexus Gateway", "accept")
+            assert re.fullmatch(r"\d+\.\d+\.\d+", told["version"])
+            assert ("admin" in told["links"]) == bool(settings)
+            for link in told["links"].values():
+                assert (await http.get(f"/{link}", headers={"X-API-Key": KEY})).status_code == 200, link
+            page = await http.get("/", headers={"accept": "text/html,*/*;q=0.8"})
+            assert re.findall(r'href="([^"]+)"', page.text) == list(told["links"].values())
+            assert page.headers["content-security-policy"].startswith("default-src 'none'; style-src 'sha256-")
+            assert (await http.head("/")).status_code == 200

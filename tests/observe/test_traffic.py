@@ -83,6 +83,26 @@ def test_every_request_attempt_and_token_is_counted_once_in_each_view(finished: 
 
 
 @given(st.lists(records(), max_size=12))
+def test_the_totals_say_the_same_as_the_exposition(finished: list[CallRecord]) -> None:
+    traffic = Traffic()
+    for record in finished:
+        traffic.started()
+        traffic.finished(record)
+    totals, metrics = traffic.totals(UPSTREAMS), {metric.name: metric for metric in traffic.collect(UPSTREAMS)}
+    assert totals.answered + totals.refused + totals.failed + totals.left == len(finished)
+    assert totals.answered == total(metrics["nexus_requests"], code="none")
+    assert totals.left == total(metrics["nexus_requests"], code="client_gone")
+    assert totals.prompt_tokens == total(metrics["nexus_tokens"], direction="prompt")
+    assert totals.completion_tokens == total(metrics["nexus_tokens"], direction="completion")
+    for upstream in UPSTREAMS:
+        asked = total(metrics["nexus_upstream_attempts"], upstream=upstream)
+        failed = total(metrics["nexus_upstream_attempts"], upstream=upstream, outcome="timeout")
+        assert totals.attempts[upstream] == (asked, failed)
+    assert sum(totals.first_bytes) == total(metrics["nexus_first_byte_seconds"], "_count")
+    assert sum(totals.answers) == total(metrics["nexus_upstream_attempt_seconds"], "_count", kind="plain")
+
+
+@given(st.lists(records(), max_size=12))
 def test_times_add_up_and_their_buckets_only_rise(finished: list[CallRecord]) -> None:
     metrics = told(finished)
     took_s = math.fsum(record.finished_at_s - record.started_at_s for record in finished)

@@ -299,7 +299,10 @@ class Settings(BaseSettings):
         default_says="none asked for",
     )
     admin_key: Key = _setting(
-        None, OPERATION, "The key of the `/admin` routes, unlike every API key.", default_says="no such routes"
+        None,
+        OPERATION,
+        "The key of the page `/admin` and its routes, unlike every API key.",
+        default_says="no such page",
     )
     ops_listen: Address = _setting(
         None,

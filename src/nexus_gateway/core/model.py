@@ -27,8 +27,6 @@ class Operation(Enum):
 OPERATION_NAMES: Final = {operation: operation.name.lower() for operation in Operation}
 """As metrics and logs call them."""
 
-CLIENT_GONE_STATUS: Final = 499  # of a record whose caller left before it was answered
-
 
 class ModelRule(Protocol):
     """Which models a caller may name."""

@@ -1,7 +1,7 @@
 """The application that a server runs: the data plane first, everything else by FastAPI.
 
 For:      keeping the framework off the hot path while `/docs`, lifespan and the probes stay ordinary.
-Touches:  the server; `data_plane` is set while the lifespan holds what it needs open.
+Touches:  the server; `data_plane` and, for operators, `desk` are set while the lifespan holds open what they need.
 """
 
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from nexus_gateway.core.errors import Draining, GatewayError, UnsupportedEndpoint
 
+from .admin import Desk
 from .asgi import PREFIX, DataPlane
 from .errors import render
 from .protocol import SERVING
@@ -37,6 +38,7 @@ class Gateway(FastAPI):
             **options,
         )
         self.data_plane: DataPlane | None = None
+        self.desk: Desk | None = None
         self._ops_apart = ops_apart
         self._new_id: Callable[[], str] = id_source()
 

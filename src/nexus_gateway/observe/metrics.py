@@ -22,6 +22,7 @@ from nexus_gateway.core.shadow_compare import Comparison
 from . import families
 from .base import AuditState
 from .lag import LoopLag
+from .recent import Totals
 from .traffic import Traffic
 
 TRANSITIONS: Final = (  # all that a breaker can make: told of before they happen, so that the first one is a rise
@@ -87,6 +88,10 @@ class Metrics(Collector):
         self._shadowed["compared"] += 1
         for aspect in comparison.differs or ("nothing",):
             self._shadow_differs[aspect] += 1
+
+    def totals(self) -> Totals:
+        """What the operators' page shows, summed up."""
+        return self.traffic.totals(upstream.name for upstream in self.upstreams)
 
     def collect(self) -> Iterator[Metric]:
         """Read by the registry."""

@@ -15,7 +15,8 @@ from prometheus_client.metrics_core import Metric
 from nexus_gateway.core.model import OPERATION_NAMES, CallRecord, Operation
 
 from . import families
-from .tally import SHORT_SECONDS, TOKEN_SECONDS, Tally
+from .recent import ENDS, Totals
+from .tally import SECONDS, SHORT_SECONDS, TOKEN_SECONDS, Tally
 
 KINDS: Final = ("plain", "stream")  # False and True of `record.stream`
 STATUS_CLASSES: Final = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
@@ -23,6 +24,7 @@ CLIENT_GONE: Final = "client_gone"  # what "failed" when nothing did, but nobody
 NONE: Final = "none"
 _WHOLE: Final = "whole"
 _OK: Final = "ok"
+_NO_FAILURES: Final = (_OK, "cancelled")
 
 # caller, operation, stream, status, code, upstream, route
 Likeness = tuple[str, Operation, bool, int, str | None, str | None, str | None]
@@ -183,6 +185,30 @@ class Traffic:
         yield families.MASKED.of(((type_,), count) for type_, count in self._masked.items())
         yield families.MASKED_REQUESTS.one(self._masked_requests)
 
+    def totals(self, upstreams: Iterable[str]) -> Totals:
+        """All of it summed up, for those who look at differences. `upstreams` as in `collect`."""
+        ends = dict.fromkeys(ENDS, 0)
+        prompt_tokens = completion_tokens = 0
+        attempts = {name: [0, 0] for name in {**dict.fromkeys(upstreams), **self._upstreams}}
+        for (_, _, _, status, code, upstream, _), cell in self._cells.items():
+            ends[_end_of(status, code)] += cell.count
+            prompt_tokens += cell.prompt_tokens
+            completion_tokens += cell.completion_tokens
+            if upstream is not None:
+                attempts[upstream][0] += cell.at_once
+        for name, did in self._upstreams.items():
+            attempts[name][0] += sum(did.outcomes.values())
+            attempts[name][1] += sum(count for outcome, count in did.outcomes.items() if outcome not in _NO_FAILURES)
+        return Totals(
+            in_flight=self._in_flight,
+            **ends,
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
+            first_bytes=_merged(timing.first_bytes for (_, stream), timing in self._timings.items() if stream),
+            answers=_merged(did.seconds[False] for did in self._upstreams.values()),
+            attempts={name: (asked, failed) for name, (asked, failed) in attempts.items()},
+        )
+
     def _collect_counts(self) -> Iterator[Metric]:
         """Sums over all cells; each of them is looked at once."""
         requests, callers, attempts = _Sum(), _Sum(), _Sum()
@@ -216,6 +242,17 @@ class Traffic:
             ((name, kind), tally) for name, did in upstreams for kind, tally in zip(KINDS, did.seconds, strict=True)
         )
         yield families.TOKEN_SECONDS.spread(((name,), did.token_seconds) for name, did in upstreams)
+
+
+def _end_of(status: int, code: str | None) -> str:
+    if code is None or code == CLIENT_GONE:
+        return "left" if code else "answered"
+    return "refused" if 400 <= status < 500 else "failed"
+
+
+def _merged(tallies: Iterable[Tally]) -> tuple[int, ...]:
+    """The counts of several over the same bounds."""
+    return tuple(map(sum, zip([0] * (len(SECONDS) + 1), *(tally.counts for tally in tallies), strict=True)))
 
 
 class _Sum(defaultdict[tuple[str, ...], int]):

@@ -57,10 +57,10 @@ class Pipeline:
         body = await arrival.read_body()
         record.request_bytes = len(body)
         call = parse_call(arrival.operation, body)
-        record.stream = call.stream
+        record.stream, record.model = call.stream, call.model
         _require_model(principal, call.model)
         route = self.routes.find(call.model)
-        record.model, record.route = call.model, route.name
+        record.route = route.name
         arrival.call, arrival.hold = await self._admission.admit(principal, call, record)
         if self._screen is not None:
             arrival.screened = await self._screen.screen(arrival.call, principal, record)
