@@ -48,10 +48,11 @@ from nexus_gateway.observe.audit_file import AuditFile
 from nexus_gateway.observe.audit_keys import signer
 from nexus_gateway.observe.audit_writer import AuditWriter
 from nexus_gateway.observe.base import Observer, Observers, RoutingObserver
+from nexus_gateway.observe.console import for_people
 from nexus_gateway.observe.failures import Failures
 from nexus_gateway.observe.lines import LineWriter
 from nexus_gateway.observe.log import RequestLog
-from nexus_gateway.observe.logging import configure, release
+from nexus_gateway.observe.logging import configure, release, take_over
 from nexus_gateway.observe.metrics import Metrics
 from nexus_gateway.observe.recent import Recent
 from nexus_gateway.pipeline.admit import Admission
@@ -108,14 +109,22 @@ def create_app(environ: Mapping[str, str] | None = None) -> Gateway:
     except ConfigurationProblems as problems:
         print(problems, file=sys.stderr)  # noqa: T201  # no log is open yet
         raise SystemExit(2) from None
+    app = build(loaded.runtime, owns_process=environ is None)
     if loaded.runtime.ops_listen is not None:
         log.warning("ops_listen_unserved", extra={"remedy": "Use nexus-gateway serve: this server has one port only."})
-    return build(loaded.runtime)
+    return app
 
 
-def build(runtime: Runtime, *, log_fd: int = STDOUT, observers: Sequence[Observer] = ()) -> Gateway:
-    """The application for a configuration that is known to be good. `observers` are told besides our own."""
-    writer = LineWriter(log_fd)
+def build(
+    runtime: Runtime, *, log_fd: int = STDOUT, observers: Sequence[Observer] = (), owns_process: bool = False
+) -> Gateway:
+    """The application for a configuration that is known to be good. `observers` are told besides our own.
+
+    `owns_process`: the process is there for this application only, so that its whole log has our form, from now on.
+    """
+    writer = LineWriter(log_fd, for_people if runtime.log_format == "console" else None)
+    if owns_process:
+        take_over(writer, runtime.log_level)
     metrics = Metrics(lambda: writer.dropped)
     random_salt = secrets.token_bytes(32)
 
@@ -124,7 +133,8 @@ def build(runtime: Runtime, *, log_fd: int = STDOUT, observers: Sequence[Observe
         async with AsyncExitStack() as stack:
             writer.start()
             stack.callback(writer.close)
-            stack.callback(release, configure(writer, runtime.log_level))
+            if not owns_process:
+                stack.callback(release, configure(writer, runtime.log_level))
             told: list[Observer] = [metrics.traffic, *observers]
             metrics.lag.start()
             stack.callback(metrics.lag.stop)

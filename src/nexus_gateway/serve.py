@@ -56,7 +56,9 @@ def serve(host: str, port: int, log_level: str | None) -> None:
         click.echo(introduce(loaded, host, port, ops_sockets[0].getsockname()[1] if ops_sockets else 0), err=True)
         spare_the_collector()
 
-    server = GatewayServer(build(loaded.runtime), sockets, loaded.runtime.timeouts, when_ready, ops_sockets)
+    server = GatewayServer(
+        build(loaded.runtime, owns_process=True), sockets, loaded.runtime.timeouts, when_ready, ops_sockets
+    )
     uvicorn_log = logging.getLogger("uvicorn.error")
     uvicorn_log.setLevel(logging.WARNING)
     uvicorn_log.addFilter(lambda record: not server.force_exit)  # an application cut short would leave its stack

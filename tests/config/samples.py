@@ -82,6 +82,7 @@ GOOD: Final[dict[str, dict[str, str]]] = {
     "admin_key": {"GATEWAY_ADMIN_KEY": "admin-key"},
     "ops_listen": {"GATEWAY_OPS_LISTEN": "[::1]:9100"},
     "log_level": {"GATEWAY_LOG_LEVEL": "DEBUG"},
+    "log_format": {"GATEWAY_LOG_FORMAT": "Console"},
     "drain_delay_seconds": {"GATEWAY_DRAIN_DELAY_SECONDS": "0"},
     "drain_seconds": {"GATEWAY_DRAIN_SECONDS": "5"},
 }
@@ -185,6 +186,7 @@ BAD: Final[dict[str, tuple[str, ...]]] = {
         *_BROKEN_TEXT,
     ),
     "log_level": ("loud", "10"),
+    "log_format": ("text", "true"),
     "drain_delay_seconds": ("-1", "inf", "nan", "soon"),
     "drain_seconds": _NOT_TIMES,
 }

@@ -50,6 +50,7 @@ def compile_settings(
         metrics_key_digest=compile_key(_plain(settings.metrics_key), compiler.place("metrics_key"), report),
         ops_listen=settings.ops_listen,
         log_level=settings.log_level,
+        log_format=settings.log_format,
         fallbacks=MappingProxyType(compiler.fallbacks(upstreams)),
         policies=MappingProxyType(policies),
         breaker=BreakerSpec(settings.circuit_breaker_max_failures, settings.circuit_breaker_reset_seconds),

@@ -171,6 +171,7 @@ class Runtime:
     metrics_key_digest: bytes | None = field(default=None, repr=False)
     ops_listen: tuple[str, int] | None = None  # where operators are served; None: where everybody is
     log_level: str = "info"
+    log_format: str = "json"  # "json" | "console"
     fallbacks: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
     policies: Mapping[str, RoutePolicy] = field(default_factory=lambda: MappingProxyType({}))
     breaker: BreakerSpec = BreakerSpec()

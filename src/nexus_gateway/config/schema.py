@@ -22,6 +22,7 @@ ALGORITHMS: Final = (
 )
 FAILURE_MODES: Final = ("local", "open", "closed")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error", "critical")
+LOG_FORMATS: Final = ("json", "console")
 
 SECRETS: Final = frozenset(
     {
@@ -115,6 +116,7 @@ Words = Annotated[tuple[str, ...] | None, BeforeValidator(lambda value: tuple(wo
 Scope = Annotated[str, BeforeValidator(one_of(("principal", "global")))]
 Restore = Annotated[str, BeforeValidator(one_of(("text", "everywhere", "off")))]
 LogLevel = Annotated[str, BeforeValidator(one_of(LOG_LEVELS))]
+LogFormat = Annotated[str, BeforeValidator(one_of(LOG_FORMATS))]
 JsonObject = Annotated[dict[str, object], BeforeValidator(json_object)]
 Structure = object  # `a=b;c=d` or a mapping; compiled entry by entry
 
@@ -311,6 +313,9 @@ class Settings(BaseSettings):
         default_says="the port of the API",
     )
     log_level: LogLevel = _setting("info", OPERATION, "`debug`, `info`, `warning`, `error` or `critical`.")
+    log_format: LogFormat = _setting(
+        "json", OPERATION, "Lines on stdout: `json` for machines, one object each, or `console` for people."
+    )
     drain_delay_seconds: Delay = _setting(
         0.0, OPERATION, "How long the gateway still accepts requests after it was told to stop."
     )

@@ -7,6 +7,7 @@ Touches:  a file descriptor, from its thread only.
 import math
 import os
 import queue
+import select
 import threading
 import time
 from collections.abc import Callable
@@ -21,10 +22,16 @@ Batch = tuple[int, Callable[[], bytes], Lost | None]
 
 
 class LineWriter:
-    """`put` takes what turns into bytes on the writer's thread. `dropped` counts lines that nobody got to read."""
+    """`put` takes what turns into bytes on the writer's thread. `dropped` counts lines that nobody got to read.
 
-    def __init__(self, fd: int = 1) -> None:
+    Before `start` and after `close` there is no such thread: then lines are written at once, if somebody reads them.
+    `present` makes something else of finished lines.
+    """
+
+    def __init__(self, fd: int = 1, present: Callable[[bytes], bytes] | None = None) -> None:
         self._fd = fd
+        self._present = present
+        self._is_running = False
         self._batches: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         self._lock = threading.Lock()  # for the two counts that any thread may add to
         self._waiting = 0  # lines handed over
@@ -36,6 +43,7 @@ class LineWriter:
         self._thread = threading.Thread(target=self._run, name="line-writer", daemon=True)
 
     def start(self) -> None:
+        self._is_running = True
         self._thread.start()
 
     @property
@@ -59,6 +67,9 @@ class LineWriter:
     def put(self, lines: int, render: Callable[[], bytes], lost: Lost | None = None) -> None:
         """Hand over a batch of `lines` lines, from any thread. Never waits; `lost` is told, from any thread, if the
         batch does not get out."""
+        if not self._is_running:
+            self._write_at_once(lines, render, lost)
+            return
         with self._lock:
             has_room = self._waiting - self._written + lines <= MAX_WAITING
             if has_room:
@@ -73,11 +84,21 @@ class LineWriter:
         self._closes_by_s = time.monotonic() + CLOSE_WAIT_S
         self._batches.put(None)
         self._thread.join(CLOSE_WAIT_S)
+        self._is_running = False
+
+    def _write_at_once(self, lines: int, render: Callable[[], bytes], lost: Lost | None) -> None:
+        writable = select.poll()
+        writable.register(self._fd, select.POLLOUT)
+        if self._thread.is_alive() or not writable.poll(0) or not self._write(self._text(render)):
+            self._drop(lines, lost)
+
+    def _text(self, render: Callable[[], bytes]) -> bytes:
+        return render() if self._present is None else self._present(render())
 
     def _run(self) -> None:
         while (batch := self._batches.get()) is not None:
             lines, render, lost = batch
-            text = render()
+            text = self._text(render)
             self._writing_since_s = time.monotonic()
             self._has_failed = not self._write(text)
             self._writing_since_s = None
