@@ -113,6 +113,19 @@ async def test_what_is_mounted_exists_and_what_is_scraped_is_a_service(tmp_path:
     assert "gateway:8000" in targets
 
 
+@pytest.mark.parametrize("page", ["README.md", "README.ko.md"])
+async def test_the_commands_shown_are_ones_that_compose_understands(page: str, tmp_path: Path) -> None:
+    shown = re.findall(r"^```bash\n(.*?)^```$", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
+    commands = [block for block in shown if "docker compose" in block]
+    assert len(commands) == 2
+    for command in commands:
+        read = command.replace("docker compose", "docker-compose").replace("up --build", "config --services")
+        status, told, complained = await run("bash", "-ec", read, cwd=ROOT)
+        assert (status, complained) == (0, "")
+        assert {"gateway", "valkey", "prometheus"} <= set(told.split())
+        assert ("vllm" in told.split()) is ("vllm" in command)
+
+
 # ---- vLLM
 
 
