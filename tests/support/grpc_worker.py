@@ -25,6 +25,7 @@ from tests.support.watched_mock import WatchedMock
 
 PATIENCE_S: Final = 3600.0
 ENDING_S: Final = 2.0
+GARBAGE: Final = b"\xff\xff\xff"  # no message of any kind
 SERVING: Final = health_pb2.HealthCheckResponse.SERVING
 OPERATIONS: Final = {
     worker_pb2.OPERATION_CHAT: Operation.CHAT,
@@ -43,13 +44,18 @@ class Called:
 
 
 class Worker(worker_pb2_grpc.WorkerServiceServicer):
+    """While `is_garbling`, its answers are bytes that are none of the contract's messages."""
+
     def __init__(self, mock: MockSpec) -> None:
         self.port = 0
         self.called: list[Called] = []
         self.model = WatchedMock(mock)
         self.health = health.HealthServicer()
+        self.is_garbling = False
 
-    async def Chat(self, request: Any, context: Any) -> worker_pb2.ChatResponse:  # noqa: N802
+    async def Chat(self, request: Any, context: Any) -> worker_pb2.ChatResponse | bytes:  # noqa: N802
+        if self.is_garbling:
+            return GARBAGE
         reply = await self._ask(request, context)
         try:
             body = await reply.read_all(1 << 30)
@@ -59,7 +65,10 @@ class Worker(worker_pb2_grpc.WorkerServiceServicer):
         finally:
             await reply.aclose()
 
-    async def ChatStream(self, request: Any, context: Any) -> AsyncIterator[worker_pb2.ChatStreamResponse]:  # noqa: N802
+    async def ChatStream(self, request: Any, context: Any) -> AsyncIterator[worker_pb2.ChatStreamResponse | bytes]:  # noqa: N802
+        if self.is_garbling:
+            yield GARBAGE
+            return
         reply = await self._ask(request, context)
         splitter = EventSplitter()
         try:
@@ -106,7 +115,7 @@ async def grpc_worker(
     """Serves until the block ends; calls that are still under way then are cancelled."""
     server = grpc.aio.server(options=(("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", 16 << 20)))
     worker = Worker(mock or MockSpec())
-    worker_pb2_grpc.add_WorkerServiceServicer_to_server(worker, server)
+    server.add_generic_rpc_handlers((_handlers(worker),))
     health_pb2_grpc.add_HealthServicer_to_server(worker.health, server)
     await worker.health.set("", SERVING)
     address = f"127.0.0.1:{port}"
@@ -130,6 +139,20 @@ async def running(server: grpc.aio.Server) -> AsyncIterator[None]:
         left = asyncio.all_tasks() - before
         if left:
             await asyncio.wait(left, timeout=ENDING_S)
+
+
+def _handlers(worker: Worker) -> grpc.GenericRpcHandler:
+    """As the generated code has them, but that bytes go out as they are."""
+    service = worker_pb2.DESCRIPTOR.services_by_name["WorkerService"]
+    chat = grpc.unary_unary_rpc_method_handler(worker.Chat, worker_pb2.ChatRequest.FromString, _serialized)
+    stream = grpc.unary_stream_rpc_method_handler(
+        worker.ChatStream, worker_pb2.ChatStreamRequest.FromString, _serialized
+    )
+    return grpc.method_handlers_generic_handler(service.full_name, {"Chat": chat, "ChatStream": stream})
+
+
+def _serialized(answer: Any) -> bytes:
+    return answer if isinstance(answer, bytes) else answer.SerializeToString()
 
 
 def _error(status: int, body: bytes) -> worker_pb2.Error:

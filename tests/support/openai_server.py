@@ -43,12 +43,16 @@ class Seen:
 
 
 class OpenAIServer:
-    """An ASGI application. `cut_bytes`: bodies go out in writes of that size, wherever that cuts them."""
+    """An ASGI application. `cut_bytes`: bodies go out in writes of that size, wherever that cuts them.
+
+    While `is_garbling`, whoever asks gets bytes that are not HTTP.
+    """
 
     def __init__(self, mock: MockSpec, cut_bytes: int | None) -> None:
         self.port = 0
         self.seen: list[Seen] = []
         self.model = WatchedMock(mock)
+        self.is_garbling = False
         self._cut_bytes = cut_bytes
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
@@ -112,6 +116,20 @@ class OpenAIServer:
                 await asyncio.sleep(0)  # or the pieces would leave together
 
 
+class _Garbling(HttpToolsProtocol):
+    """uvicorn's own, unless its server is told otherwise."""
+
+    def __init__(self, application: OpenAIServer, config: Config, state: ServerState) -> None:
+        super().__init__(config, state, {})
+        self._application = application
+
+    def data_received(self, data: bytes) -> None:
+        if self._application.is_garbling:
+            self.transport.write(b"\xff\xfe\x00 this is not HTTP\r\n\r\n")
+        else:
+            super().data_received(data)
+
+
 @asynccontextmanager
 async def openai_server(
     mock: MockSpec | None = None, *, cut_bytes: int | None = None, tls: ssl.SSLContext | None = None
@@ -122,7 +140,7 @@ async def openai_server(
     config.load()
     state = ServerState()
     listener = await asyncio.get_running_loop().create_server(
-        lambda: HttpToolsProtocol(config, state, {}), "127.0.0.1", 0, ssl=tls
+        lambda: _Garbling(app, config, state), "127.0.0.1", 0, ssl=tls
     )
     app.port = listener.sockets[0].getsockname()[1]
     try:

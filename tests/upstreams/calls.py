@@ -1,7 +1,7 @@
 """Calls and replies as the contract suite needs them: asked, read, given up, and brought into every state."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
 import msgspec
@@ -13,11 +13,13 @@ from nexus_gateway.core.model import Operation
 from nexus_gateway.core.sse import DONE, EventSplitter
 from nexus_gateway.upstreams.base import Reply
 
-from .kinds import Bench
+from .kinds import LEISURELY, Bench
 
 SHORT_S: Final = 0.08  # a deadline that is meant to pass
+HEAD_S: Final = 0.5  # a deadline that a head is meant to keep, on a busy machine too
 NEVER_S: Final = 10.0  # a delay that no test waits for
 CLOCK_S: Final = 0.003  # timers of the loop go by whole milliseconds, its clock by its turns
+READ_S: Final = 20.0  # a read that is not meant to be late
 LIMIT_BYTES: Final = 1 << 24
 
 HANGING: Final = MockSpec(delay_s=NEVER_S)
@@ -35,12 +37,32 @@ def now_s() -> float:
     return asyncio.get_running_loop().time()
 
 
+def choices(chunks: Iterable[Any]) -> list[Any]:
+    return [choice for chunk in chunks for choice in chunk["choices"]]
+
+
+def said(message: Any) -> str:
+    """The text of a message or a delta; some models only think where they have few tokens."""
+    return message.get("content") or message.get("reasoning_content") or message.get("reasoning") or ""
+
+
+def joined(chunks: Iterable[Any], index: int = 0) -> str:
+    """What one choice said in a stream."""
+    return "".join(said(choice["delta"]) for choice in choices(chunks) if choice["index"] == index)
+
+
+def finish_reasons(chunks: Iterable[Any]) -> dict[int, str]:
+    """By choice."""
+    ended = [choice for choice in choices(chunks) if choice.get("finish_reason")]
+    return {choice["index"]: choice["finish_reason"] for choice in ended}
+
+
 async def read_stream(reply: Reply) -> list[bytes]:
     """The data of every event, up to the clean end. Each read has a deadline of its own."""
     splitter, events = EventSplitter(), []
-    while piece := await reply.read(now_s() + 5):
+    while piece := await reply.read(now_s() + READ_S):
         events += splitter.feed(piece)
-    assert await reply.read(now_s() + 5) == b"", "the end stays the end"
+    assert await reply.read(now_s() + READ_S) == b"", "the end stays the end"
     return events + splitter.finish()
 
 
@@ -48,7 +70,7 @@ async def read_until_cut(reply: Reply) -> list[bytes]:
     """The data of the events that came before the stream broke."""
     splitter, events = EventSplitter(), []
     try:
-        while piece := await reply.read(now_s() + 5):
+        while piece := await reply.read(now_s() + READ_S):
             events += splitter.feed(piece)
     except UpstreamTruncated:
         return events
@@ -61,6 +83,15 @@ async def whole(bench: Bench, body: dict[str, Any], operation: Operation = Opera
     try:
         assert (reply.status, reply.headers["content-type"]) == (200, "application/json")
         return msgspec.json.decode(await reply.read_all(LIMIT_BYTES))
+    finally:
+        await reply.aclose()
+
+
+async def all_of(bench: Bench, body: dict[str, Any], limit_bytes: int) -> bytes:
+    """The whole body of an answer, plain or streamed."""
+    reply = await bench.send(body)
+    try:
+        return await reply.read_all(limit_bytes)
     finally:
         await reply.aclose()
 
@@ -97,7 +128,7 @@ async def unread(bench: Bench) -> Reply:
 
 async def begun(bench: Bench) -> Reply:
     reply = await bench.send(STREAM)
-    assert await reply.read(now_s() + 5)
+    assert await reply.read(now_s() + READ_S)
     return reply
 
 
@@ -110,7 +141,7 @@ async def late(bench: Bench) -> Reply:
 
 async def cancelled(bench: Bench) -> Reply:
     reply = await begun(bench)
-    await cancel(reply.read(now_s() + 5), bench)
+    await cancel(reply.read(now_s() + READ_S), bench)
     return reply
 
 
@@ -147,8 +178,8 @@ async def truncated(bench: Bench) -> Reply:
 State = Callable[[Bench], Awaitable[Reply]]
 
 STATES: Final[list[tuple[State, MockSpec]]] = [
-    (unread, STALLING),
-    (begun, STALLING),
+    (unread, LEISURELY),
+    (begun, LEISURELY),
     (late, STALLING),
     (cancelled, STALLING),
     (unread_plain, MockSpec()),
