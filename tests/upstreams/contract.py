@@ -249,7 +249,7 @@ class UpstreamContract:
     @shows("timeout")
     async def test_what_is_not_complete_by_the_deadline_is_a_timeout(self, kind: Kind) -> None:
         async with kind(STALLING) as bench:
-            reply = await bench.send(STREAM, within_s=SHORT_S)
+            reply = await bench.send(STREAM, within_s=HEAD_S)
             with pytest.raises(UpstreamTimeout):
                 await reply.read_all(LIMIT_BYTES)
             await reply.aclose()
