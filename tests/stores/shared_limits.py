@@ -92,7 +92,7 @@ async def shared(url: str, *, prefix: str = "nexus", timing: Timing = QUICK) -> 
         yield run
 
 
-async def until(holds: Callable[[], bool], within_s: float = 5.0) -> None:
+async def until(holds: Callable[[], object], within_s: float = 5.0) -> None:
     """Wait for what another process does and tells nobody."""
     async with asyncio.timeout(within_s):
         while not holds():  # noqa: ASYNC110  # there is no event to wait for
