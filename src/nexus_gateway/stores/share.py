@@ -87,7 +87,10 @@ class LocalShare:
 
     def look(self, principal: Principal, now_s: float, *, processes: int) -> Decision | None:
         alone = self._accounts.find(principal.key_id)
-        return None if alone is None else alone.account.look(_part_of(principal, processes), now_s)
+        refused = None if alone is None else alone.account.look(_part_of(principal, processes), now_s)
+        if refused is not None:
+            refused.basis = Basis.SHARE
+        return refused
 
     def use(self, principal: Principal, now_s: float) -> Use | None:
         """What this process has counted of the caller since the store went away; None: it has not come since."""
