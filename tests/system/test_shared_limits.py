@@ -360,6 +360,7 @@ async def be_struck(
     await asking
 
 
+@pytest.mark.timeout(60)
 async def test_a_valkey_that_is_frozen_or_killed_under_load_costs_a_moment_once_and_one_share_at_most(
     server: ValkeyServer,
 ) -> None:
