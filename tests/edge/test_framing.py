@@ -20,6 +20,12 @@ HOST = (b"host", b"h")
 LENGTH = (b"content-length", b"3")
 CHUNKED = (b"transfer-encoding", b"chunked")
 
+
+
+def check(version: str, head: list[tuple[bytes, bytes]]) -> bool:
+    return check_fields(version, head, dict(head))
+
+
 tokens = st.text(st.sampled_from("abcdefghijklmnopqrstuvwxyz-"), min_size=1, max_size=8).map(str.encode)
 fields = st.lists(
     st.tuples(tokens.map(lambda token: b"x-" + token), st.binary(max_size=8).filter(lambda value: b"," not in value)),
@@ -31,7 +37,7 @@ fields = st.lists(
 def test_one_host_and_at_most_one_length_are_accepted_among_any_other_fields(
     others: list[tuple[bytes, bytes]], framing: tuple[tuple[bytes, bytes], ...]
 ) -> None:
-    assert check_fields("1.1", [*others, HOST, *framing]) is False
+    assert check("1.1", [*others, HOST, *framing]) is False
 
 
 @pytest.mark.parametrize(
@@ -54,26 +60,26 @@ def test_what_two_readers_could_understand_differently_is_refused(
     version: str, head: list[tuple[bytes, bytes]]
 ) -> None:
     with pytest.raises(Refused):
-        check_fields(version, head)
+        check(version, head)
 
 
 def test_an_old_client_need_not_name_the_host() -> None:
-    assert check_fields("1.0", []) is False
+    assert check("1.0", []) is False
 
 
 @pytest.mark.parametrize("value", [b"100-continue", b"100-Continue"])
 def test_who_waits_before_the_body_is_told_apart(value: bytes) -> None:
-    assert check_fields("1.1", [HOST, (b"expect", value)]) is True
+    assert check("1.1", [HOST, (b"expect", value)]) is True
 
 
 def test_each_limit_holds_to_the_byte() -> None:
     check_target(b"/" * MAX_TARGET_BYTES)
-    check_fields("1.1", [HOST, *[(b"a", b"b")] * (MAX_FIELDS - 1)])
+    check("1.1", [HOST, *[(b"a", b"b")] * (MAX_FIELDS - 1)])
     check_size(b"/", [(b"a", b"b" * (MAX_HEAD_BYTES - 6))])
     with pytest.raises(Refused) as target:
         check_target(b"/" * (MAX_TARGET_BYTES + 1))
     with pytest.raises(Refused) as count:
-        check_fields("1.1", [HOST, *[(b"a", b"b")] * MAX_FIELDS])
+        check("1.1", [HOST, *[(b"a", b"b")] * MAX_FIELDS])
     with pytest.raises(Refused) as size:
         check_size(b"/", [(b"a", b"b" * (MAX_HEAD_BYTES - 5))])
     kinds = [type(refusal.value.error) for refusal in (target, count, size)]

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,7 +81,9 @@ class SmallApp:
     def data_plane(self) -> "SmallApp":
         return self
 
-    def exchange(self, _operation: Operation, headers: Headers, wire: Wire) -> Coroutine[Any, Any, None]:
+    def exchange(
+        self, _operation: Operation, headers: Headers, _fields: Mapping[bytes, bytes], wire: Wire
+    ) -> Coroutine[Any, Any, None]:
         return self._run(Call(headers, wire))
 
     async def _run(self, call: Call) -> None:

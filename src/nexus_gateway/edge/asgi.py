@@ -53,9 +53,10 @@ class DataPlane:
     def endpoints(self) -> Mapping[str, Endpoint]:
         return self._pipeline.endpoints
 
-    def exchange(self, operation: Operation, headers: Headers, wire: Wire) -> Coroutine[Any, Any, None]:
-        """The whole life of one request, for the server's task to run."""
-        fields = dict(headers)
+    def exchange(
+        self, operation: Operation, headers: Headers, fields: Mapping[bytes, bytes], wire: Wire
+    ) -> Coroutine[Any, Any, None]:
+        """The whole life of one request, for the server's task to run. `fields` are the last of each of `headers`."""
         record = CallRecord(request_id_of(fields, self._new_id), operation, time.time(), time.monotonic())
         if self._keep is not None:
             record.bodies = kept = self._keep(operation)
@@ -71,7 +72,7 @@ class DataPlane:
 
     async def _run_watched(self, operation: Operation, headers: Headers, wire: AsgiWire) -> None:
         """Under another server somebody has to wait for the caller to leave."""
-        exchange = self._tasks.spawn(self.exchange(operation, headers, wire), name="exchange")
+        exchange = self._tasks.spawn(self.exchange(operation, headers, dict(headers), wire), name="exchange")
         watcher = self._tasks.spawn(wire.until_gone(exchange), name="watch caller")
         try:
             await exchange

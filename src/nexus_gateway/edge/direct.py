@@ -5,22 +5,44 @@ Touches:  the connection's transport.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
+from uvicorn.server import ServerState
 
 from nexus_gateway.core.errors import GatewayError
+from nexus_gateway.core.model import Operation
 
-from .wire import Headers, TooMuch
+from .wire import Headers, TooMuch, Wire
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 STATUS_LINES: Final = {
     status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode("ascii")) for status in HTTPStatus
 }
 
-Start = Callable[["DirectWire"], Coroutine[Any, Any, None]]
+_field_line = b": ".join  # of a name and its value
+
+
+class Exchanges(Protocol):
+    """Who answers: the data plane."""
+
+    def exchange(
+        self, operation: Operation, headers: Headers, fields: Mapping[bytes, bytes], wire: Wire
+    ) -> Coroutine[Any, Any, None]: ...
+
+
+@dataclass(slots=True)
+class Line:
+    """What all requests of a connection have in common."""
+
+    transport: asyncio.Transport
+    flow: FlowControl
+    client: str | None
+    server: ServerState
+    on_response: Callable[[], None]
 
 
 class DirectWire:
@@ -29,62 +51,35 @@ class DirectWire:
     The protocol feeds `body` and `more_body` and calls `set` when something has changed.
     """
 
-    __slots__ = (
-        "_chunked",
-        "_default_headers",
-        "_expects_continue",
-        "_failure",
-        "_flow",
-        "_head",
-        "_is_read",
-        "_on_response",
-        "_pieces",
-        "_size",
-        "_start",
-        "_transport",
-        "_waiter",
-        "client",
-        "disconnected",
-        "gone",
-        "keep_alive",
-        "more_body",
-        "response_complete",
-        "response_started",
-    )
+    gone = False
+    disconnected = False
+    response_started = False
+    response_complete = False
+    more_body = True
+    _size = 0
+    _is_read = False
+    _failure: GatewayError | None = None
+    _head = b""
+    _waiter: asyncio.Future[None] | None = None
 
     def __init__(
         self,
-        transport: asyncio.Transport,
-        flow: FlowControl,
-        start: Start,
-        default_headers: Headers,
-        on_response: Callable[[], None],
+        line: Line,
+        operation: Operation,
+        headers: Headers,
+        fields: Mapping[bytes, bytes],
         *,
-        client: str | None,
         keep_alive: bool,
         chunked: bool,
         expects_continue: bool,
     ) -> None:
-        self.gone = False
-        self.client = client
-        self.disconnected = False
-        self.response_started = False
-        self.response_complete = False
-        self.more_body = True
+        self.client = line.client
         self.keep_alive = keep_alive
-        self._transport = transport
-        self._flow = flow
-        self._start = start
-        self._default_headers = default_headers
-        self._on_response = on_response
+        self._line = line
+        self._request = operation, headers, fields
         self._chunked = chunked  # else the end of the connection is the end of the answer: HTTP/1.0
         self._expects_continue = expects_continue
         self._pieces: list[bytes] = []
-        self._size = 0
-        self._is_read = False
-        self._failure: GatewayError | None = None
-        self._head = b""
-        self._waiter: asyncio.Future[None] | None = None
 
     # ---- for the protocol
 
@@ -104,28 +99,29 @@ class DirectWire:
         if self._is_read:
             self.set()
         elif self._size > HIGH_WATER_LIMIT:  # the exchange still waits for something else, or for its turn
-            self._flow.pause_reading()
+            self._line.flow.pause_reading()
 
     def fail(self, error: GatewayError) -> None:
         """The body will not be whole: whoever reads it is told why."""
         self._failure = error
         self.set()
 
-    async def run_asgi(self, _app: object) -> None:
+    async def run_asgi(self, exchanges: Exchanges) -> None:
         try:
-            await self._start(self)
+            await exchanges.exchange(*self._request, self)
         finally:
             if not (self.response_complete or self.disconnected):
-                self._transport.abort()
+                self._line.transport.abort()
 
     # ---- for the exchange
 
     async def read_body(self, limit_bytes: int) -> bytes:
         if self._expects_continue:
-            self._transport.write(CONTINUE)
+            self._line.transport.write(CONTINUE)
         self._is_read = True
-        self._flow.resume_reading()
-        while self.more_body and self._size <= limit_bytes and self._failure is None:
+        if self._line.flow.read_paused:
+            self._line.flow.resume_reading()
+        while self.more_body and self._failure is None and self._size <= limit_bytes:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
         if self._size > limit_bytes:
@@ -137,7 +133,7 @@ class DirectWire:
 
     async def answer(self, status: int, headers: Headers, body: bytes) -> None:
         if not self.disconnected:
-            self._transport.write(self._render(status, headers) + body)
+            self._line.transport.write(self._render(status, headers) + body)
             self._complete()
 
     async def start(self, status: int, headers: Headers) -> None:
@@ -148,30 +144,28 @@ class DirectWire:
         if self.disconnected or not piece:  # an empty chunk is the end
             return
         head, self._head = self._head, b""
-        self._transport.write(b"%b%x\r\n%b\r\n" % (head, len(piece), piece) if self._chunked else head + piece)
-        if self._flow.write_paused:
-            await self._flow.drain()
+        self._line.transport.write(b"%b%x\r\n%b\r\n" % (head, len(piece), piece) if self._chunked else head + piece)
+        if self._line.flow.write_paused:
+            await self._line.flow.drain()
 
     async def finish(self, piece: bytes) -> None:
         if self.disconnected or self.response_complete:
             return
         if self._chunked:
             chunk = b"%x\r\n%b\r\n" % (len(piece), piece) if piece else b""
-            self._transport.write(b"%b%b0\r\n\r\n" % (self._head, chunk))
+            self._line.transport.write(b"%b%b0\r\n\r\n" % (self._head, chunk))
         else:
             self.keep_alive = False
-            self._transport.write(self._head + piece)
+            self._line.transport.write(self._head + piece)
         self._complete()
 
     def _render(self, status: int, headers: Headers) -> bytes:
         self.response_started = True
-        lines = [STATUS_LINES[status]]
-        lines += [b"%b: %b\r\n" % header for header in self._default_headers]
-        lines += [b"%b: %b\r\n" % header for header in headers]
-        lines.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
-        return b"".join(lines)
+        fields = b"\r\n".join(map(_field_line, (*self._line.server.default_headers, *headers)))
+        end = b"\r\n\r\n" if self.keep_alive else b"\r\nconnection: close\r\n\r\n"
+        return b"".join((STATUS_LINES[status], fields, end))
 
     def _complete(self) -> None:
         self.response_complete = True
         self._pieces.clear()
-        self._on_response()
+        self._line.on_response()

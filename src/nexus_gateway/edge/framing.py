@@ -5,7 +5,7 @@ Touches:  nothing.
 Source:   RFC 9112, sections 3.2 (Host), 6.1 and 6.3 (the length of a body); RFC 9110, section 7.8 (Upgrade).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from nexus_gateway.core.errors import GatewayError, HeadTooLarge, MalformedRequest, TargetTooLong
@@ -51,13 +51,23 @@ def check_size(target: bytes, fields: Fields) -> None:
         raise Refused(head_too_large())
 
 
-def check_fields(version: str, fields: Fields) -> bool:
-    """Whether the client waits for `100 Continue`. Names are in lower case. Raises Refused."""
-    names = [name for name, _ in fields]
-    if len(names) > MAX_FIELDS:
+def check_fields(version: str, fields: Fields, by_name: Mapping[bytes, bytes]) -> bool:
+    """Whether the client waits for `100 Continue`. Names are in lower case. Raises Refused.
+
+    `by_name` holds the last field of each name.
+    """
+    if len(fields) > MAX_FIELDS:
         raise Refused(HeadTooLarge(f"The request has more than {MAX_FIELDS} header fields."))
     if version not in ("1.1", "1.0"):
         raise Refused(not_http())
+    if len(by_name) != len(fields) or b"host" not in by_name or b"transfer-encoding" in by_name:
+        _check_doubtful(version, fields)
+    return b"expect" in by_name and by_name[b"expect"].lower() == b"100-continue"
+
+
+def _check_doubtful(version: str, fields: Fields) -> None:
+    """Which host is asked for, and where the body ends, for heads in which both do not go without saying."""
+    names = [name for name, _ in fields]
     hosts = names.count(b"host")
     if hosts != 1 and (hosts or version == "1.1"):
         raise Refused(MalformedRequest("The request must have exactly one Host header."))
@@ -65,7 +75,6 @@ def check_fields(version: str, fields: Fields) -> bool:
         _check_encoding(version, names, fields)
     elif names.count(b"content-length") > 1:
         raise Refused(MalformedRequest("The request states its body's length more than once."))
-    return b"expect" in names and any(name == b"expect" and value.lower() == b"100-continue" for name, value in fields)
 
 
 def _check_encoding(version: str, names: list[bytes], fields: Fields) -> None:

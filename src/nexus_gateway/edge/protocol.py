@@ -23,12 +23,11 @@ import httptools
 from uvicorn._types import ASGI3Application
 
 from nexus_gateway.core.errors import GatewayError, InternalError, RequestTooSlow
-from nexus_gateway.core.model import Operation
 
 from .asgi import OPERATIONS as ROUTES
 from .asgi import DataPlane
 from .connection import Connection, Cycle, Serving
-from .direct import STATUS_LINES, DirectWire
+from .direct import STATUS_LINES, DirectWire, Line
 from .errors import render
 from .framing import (
     MAX_HEAD_BYTES,
@@ -88,6 +87,11 @@ class GatewayProtocol(Connection):
         self._head_bytes = 0
         self._unframed_bytes = 0
         self._discarded_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        client = self.client[0] if self.client is not None else None
+        self._line = Line(transport, self.flow, client, self.server_state, self.on_response_complete)
 
     # ---- what arrives
 
@@ -151,14 +155,24 @@ class GatewayProtocol(Connection):
         if self._head_bytes > MAX_HEAD_BYTES:
             check_size(self.url, self.headers)
         version = self.parser.get_http_version()
-        expects_continue = check_fields(version, self.headers)
+        fields = dict(self.headers)
+        expects_continue = check_fields(version, self.headers, fields)
         keep_alive = version == "1.1" and self.parser.should_keep_alive()
         operation = OPERATIONS.get(self.url) or OPERATIONS.get(self.url.partition(b"?")[0])
         data_plane = self._serving.data_plane
         if operation is None or data_plane is None or method != b"POST":
             self._begin(self._usual(method.decode("ascii"), version, expects_continue, keep_alive), self.app)
         else:
-            self._begin(self._direct(data_plane, operation, version, expects_continue, keep_alive), None)
+            wire = DirectWire(
+                self._line,
+                operation,
+                self.headers,
+                fields,
+                keep_alive=keep_alive,
+                chunked=version == "1.1",
+                expects_continue=expects_continue,
+            )
+            self._begin(wire, data_plane)
 
     def _usual(self, method: str, version: str, expects_continue: bool, keep_alive: bool) -> AsgiAnswer:
         scope: Any = {
@@ -189,23 +203,7 @@ class GatewayProtocol(Connection):
             on_response=self.on_response_complete,
         )
 
-    def _direct(
-        self, data_plane: DataPlane, operation: Operation, version: str, expects_continue: bool, keep_alive: bool
-    ) -> DirectWire:
-        headers = self.headers
-        return DirectWire(
-            self.transport,
-            self.flow,
-            lambda wire: data_plane.exchange(operation, headers, wire),
-            self.server_state.default_headers,
-            self.on_response_complete,
-            client=self.client[0] if self.client is not None else None,
-            keep_alive=keep_alive,
-            chunked=version == "1.1",
-            expects_continue=expects_continue,
-        )
-
-    def _begin(self, cycle: Cycle, app: ASGI3Application | None) -> None:
+    def _begin(self, cycle: Cycle, app: ASGI3Application | DataPlane) -> None:
         self.cycle = cycle
         self._is_reading_body = True
         self._since_s = self.loop.time()
