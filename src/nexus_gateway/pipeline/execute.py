@@ -70,7 +70,7 @@ class Executor:
         ask."""
         now_s = self._bounds.clock()
         sticky_key = None if route.sticky is None else _sticky_key(route.sticky, call, principal, arrival)
-        roll = roll_of(next(self._rolls[route.name]))
+        roll = roll_of(next(self._rolls[route.name])) if len(route.targets) > 1 else 0.0
         chosen = plan(route, now_s, roll, sticky_key, self._fleet.look(now_s))
         if not chosen.upstreams:
             raise self._nobody(chosen.drawn, chosen.wait_s, now_s)
@@ -89,61 +89,59 @@ class Executor:
         self, call: Call, route: Route, chosen: Plan, arrival: Arrival, now_s: float, sketch: Sketch | None
     ) -> Answer:
         """Ask one after the other until one answers, or until the plan, the time or the hope is at its end."""
-        ways = self._ways[route.name]
-        walk = _Walk(self._deadline_of(chosen, ways, stream=call.stream), now_s)
+        ways, stream = self._ways[route.name], call.stream
+        deadline, began_s = self._bounds.deadline, now_s
+        failure: UpstreamError | None = None
+        hopeless: set[str] = set()  # asking these again would end alike
+        made = 0
         for name, repeat in chosen.attempts():
-            if walk.made == chosen.max_attempts or len(walk.hopeless) == len(chosen.upstreams):
+            if made == chosen.max_attempts or (hopeless and len(hopeless) == len(chosen.upstreams)):
                 break
-            if name in walk.hopeless:
+            if name in hopeless:
                 continue
             way = ways[name]
             endpoint = way.endpoint
-            bound = way.stream_bound if call.stream else way.plain_bound
-            if repeat and not await self._may_repeat(endpoint, repeat, walk.deadline_at_s):
-                walk.hopeless.add(name)
-                continue
-            now_s = self._bounds.clock() if walk.made else now_s
-            left_s = walk.deadline_at_s - now_s
-            if left_s <= 0:
-                break
+            bound = limit = way.stream_bound if stream else way.plain_bound
+            if made or deadline is not None:  # else the whole time is there: never less than one attempt may take
+                deadline = deadline or _deadline_of(chosen, ways, stream=stream)
+                if repeat and not await self._may_repeat(endpoint, repeat, began_s + deadline.seconds):
+                    hopeless.add(name)
+                    continue
+                now_s = self._bounds.clock() if made else now_s
+                left_s = began_s + deadline.seconds - now_s
+                if left_s <= 0:
+                    break
+                if bound.seconds > left_s:
+                    limit = Bound(left_s, deadline.setting, is_rest=True)
             try:
                 permit = endpoint.enter(now_s, now_s + bound.seconds)
                 if permit is not None and permit.is_probe:
                     permit = await endpoint.claim(permit)
                 if permit is None:
-                    walk.hopeless.add(name)
+                    hopeless.add(name)
                     continue
-                walk.made += 1
+                made += 1
                 if not repeat:
                     endpoint.health.budget.deposit(now_s)
-                if bound.seconds > left_s:
-                    bound = Bound(left_s, walk.setting, is_rest=True)
-                attempt = Attempt(self._bounds, call, arrival, endpoint, way.model or call.model, bound, permit)
+                attempt = Attempt(self._bounds, call, arrival, endpoint, way.model or call.model, limit, permit)
                 answer = await attempt.run(sketch)
             except UpstreamError as exc:
-                walk.fail(name, exc, stream=call.stream)
+                if not may_move_on(exc):
+                    raise
+                if failure is None or not isinstance(exc, UpstreamBusy | UpstreamStarting):
+                    failure = exc
+                if isinstance(exc, UpstreamTimeout) or outcome_of(exc, stream=stream) is Outcome.NEUTRAL:
+                    hopeless.add(name)
                 continue
             if name != (chosen.drawn or chosen.upstreams)[0]:
                 self._bounds.events.fell_back(route.name, name)
             if self._tell_routing:
-                answer.headers += (way.told_name, (b"x-nexus-attempts", b"%d" % walk.made))
+                answer.headers += (way.told_name, (b"x-nexus-attempts", b"%d" % made))
             return answer
-        if walk.failure is None:
+        if failure is None:
             wait_s = min(self._fleet[name].wait_s(now_s) for name in chosen.upstreams)
             raise self._nobody(chosen.upstreams, wait_s, now_s)
-        raise walk.failure
-
-    def _deadline_of(self, chosen: Plan, ways: Mapping[str, "Way"], *, stream: bool) -> Bound:
-        """All attempts together: as configured, else as often as there may be attempts, the longest limit of one."""
-        if self._bounds.deadline is not None:
-            return self._bounds.deadline
-        first = ways[chosen.upstreams[0]]
-        longest = first.stream_bound if stream else first.plain_bound
-        for name in chosen.upstreams[1:]:
-            bound = ways[name].stream_bound if stream else ways[name].plain_bound
-            if bound.seconds > longest.seconds:
-                longest = bound
-        return Bound(chosen.max_attempts * longest.seconds, longest.setting)
+        raise failure
 
     async def _may_repeat(self, endpoint: Endpoint, repeat: int, deadline_at_s: float) -> bool:
         """Whether the same upstream may be asked again; if so, after a wait."""
@@ -199,26 +197,11 @@ def _ways_of(route: Route, endpoints: Mapping[str, Endpoint]) -> dict[str, Way]:
     return ways
 
 
-class _Walk:
-    """How far the attempts of one request have come. `hopeless`: asking these again would end alike."""
-
-    __slots__ = ("deadline_at_s", "failure", "hopeless", "made", "setting")
-
-    def __init__(self, deadline: Bound, began_s: float) -> None:
-        self.deadline_at_s = began_s + deadline.seconds
-        self.setting = deadline.setting
-        self.hopeless: set[str] = set()
-        self.failure: UpstreamError | None = None
-        self.made = 0
-
-    def fail(self, name: str, failure: UpstreamError, *, stream: bool) -> None:
-        """Take in how an attempt ended. Raises the failure if no other attempt can end better."""
-        if not may_move_on(failure):
-            raise failure
-        if self.failure is None or not isinstance(failure, UpstreamBusy | UpstreamStarting):
-            self.failure = failure
-        if isinstance(failure, UpstreamTimeout) or outcome_of(failure, stream=stream) is Outcome.NEUTRAL:
-            self.hopeless.add(name)
+def _deadline_of(chosen: Plan, ways: Mapping[str, Way], *, stream: bool) -> Bound:
+    """All attempts together, where nothing is configured: as often as there may be any, the longest limit of one."""
+    bounds = [ways[name].stream_bound if stream else ways[name].plain_bound for name in chosen.upstreams]
+    longest = max(bounds, key=lambda bound: bound.seconds)
+    return Bound(chosen.max_attempts * longest.seconds, longest.setting)
 
 
 def _bounds_of(route: Route) -> tuple[Bound | None, Bound | None]:
