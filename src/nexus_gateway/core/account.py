@@ -184,7 +184,8 @@ class Account:
     def _tell_requests(self, fits: bool, now_s: float) -> Verdict:
         window = self.requests
         wait_s = 0.0 if fits else window.wait_s(now_s)
-        return Verdict(fits, window.limit, window.remaining(), window.reset_s(now_s), wait_s)
+        left = window.limit - window.total  # below 0 after the limit was lowered
+        return Verdict(fits, window.limit, left if left > 0 else 0, window.reset_s(now_s), wait_s)
 
     def _tell_tokens(self, tokens: int, fits: bool, now_s: float) -> Verdict:
         budget = self.tokens

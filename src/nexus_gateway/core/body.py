@@ -7,7 +7,7 @@ Touches:  nothing.
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Final, TypeVar
+from typing import Final, TypeVar, get_type_hints
 
 import msgspec
 
@@ -26,36 +26,76 @@ _NULL: Final = msgspec.Raw(b"null")
 _ARRAY_BEGIN: Final = ord("[")
 
 _members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_text: Final = msgspec.json.Decoder(str).decode
 _flag: Final = msgspec.json.Decoder(bool | None).decode
-_count: Final = msgspec.json.Decoder(int | None).decode
 _array: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _text_or_array: Final = msgspec.json.Decoder(str | list[msgspec.Raw]).decode
 _text_or_null: Final = msgspec.json.Decoder(str | None).decode
 _options: Final = msgspec.json.Decoder(dict[str, msgspec.Raw] | None).decode
 
 
+class _Fields(msgspec.Struct, gc=False):
+    """What the gateway reads of every request."""
+
+    model: str
+    stream: bool | None = None
+    n: int | None = None
+    user: str | None = None
+
+
+class _OutputFields(_Fields, gc=False):
+    """And what of those that are answered in tokens."""
+
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+
+
+_FIELDS: Final[Mapping[Operation, type[_Fields]]] = {
+    Operation.CHAT: _OutputFields,
+    Operation.COMPLETIONS: _OutputFields,
+    Operation.EMBEDDINGS: _Fields,
+}
+_readers: Final = {operation: msgspec.json.Decoder(fields).decode for operation, fields in _FIELDS.items()}
+_KINDS: Final = {str: "a string", str | None: "a string", bool | None: "a boolean", int | None: "an integer"}
+
+
 def parse_call(operation: Operation, body: bytes) -> Call:
     """Raises MalformedRequest, whose `param` names the field at fault."""
     members = read_members(body)
-    model = _read(members, "model", _text, "a string")
+    try:
+        fields = _readers[operation](body)
+    except msgspec.DecodeError:
+        raise _blame(operation, members) from None
+    model = fields.model
     if not 0 < len(model) <= MAX_MODEL_LENGTH:
         raise MalformedRequest(f"'model' must be a string of 1 to {MAX_MODEL_LENGTH} characters.", param="model")
-    stream = "stream" in members and bool(_read(members, "stream", _flag, "a boolean"))
+    stream = fields.stream is True
     if stream and operation is Operation.EMBEDDINGS:
         raise MalformedRequest("Embeddings cannot be streamed.", param="stream")
-    choices = _read_choices(members) if "n" in members else 1
+    choices = 1 if fields.n is None else fields.n
+    if not 1 <= choices <= MAX_CHOICES:
+        raise MalformedRequest(f"'n' must be between 1 and {MAX_CHOICES}.", param="n")
     if operation is Operation.CHAT:
         _require_array(members, "messages")
     elif operation is Operation.COMPLETIONS:
         choices *= _count_prompts(_read(members, "prompt", _text_or_array, "a string or an array"))
     else:
         _read(members, "input", _text_or_array, "a string or an array")
-    output_limit = _read_output_limit(members) if operation is not Operation.EMBEDDINGS else None
+    output_limit = _output_limit(fields) if isinstance(fields, _OutputFields) else None
     include_usage = "stream_options" in members and _includes_usage(members)
-    if "user" in members:
-        _read(members, "user", _text_or_null, "a string")
     return Call(operation, model, stream, include_usage, choices, output_limit, body, members)
+
+
+def _blame(operation: Operation, members: Members) -> MalformedRequest:
+    """Which of the fields is missing or not of its kind."""
+    if "model" not in members:
+        return MalformedRequest("The request body lacks 'model'.", param="model")
+    for name, kind in get_type_hints(_FIELDS[operation]).items():
+        if name in members:
+            try:
+                msgspec.json.decode(members[name], type=kind)
+            except msgspec.DecodeError:
+                return MalformedRequest(f"{name!r} must be {_KINDS[kind]}.", param=name)
+    raise AssertionError("one of the fields was at fault")
 
 
 def read_members(body: bytes) -> Members:
@@ -147,22 +187,12 @@ def _require_array(members: Members, name: str) -> None:
         _read(members, name, _array, "an array")
 
 
-def _read_choices(members: Members) -> int:
-    given = _read(members, "n", _count, "an integer")
-    choices = 1 if given is None else given
-    if not 1 <= choices <= MAX_CHOICES:
-        raise MalformedRequest(f"'n' must be between 1 and {MAX_CHOICES}.", param="n")
-    return choices
-
-
-def _read_output_limit(members: Members) -> int | None:
+def _output_limit(fields: _OutputFields) -> int | None:
     """The larger of both names, for a server may obey either. A negative one is how some ask for no limit at all."""
-    largest = -1
-    for name in _OUTPUT_LIMITS:
-        if name in members:
-            given = _read(members, name, _count, "an integer")
-            largest = max(largest, -1 if given is None else min(given, MAX_COUNT))
-    return largest if largest >= 0 else None
+    limit, other = fields.max_tokens, fields.max_completion_tokens
+    if limit is None or (other is not None and other > limit):
+        limit = other
+    return min(limit, MAX_COUNT) if limit is not None and limit >= 0 else None
 
 
 def _count_prompts(prompt: str | list[msgspec.Raw]) -> int:

@@ -1,5 +1,6 @@
 """How a caller's limit is told in headers."""
 
+from math import ceil
 from typing import Final
 
 from nexus_gateway.core.model import Verdict
@@ -12,19 +13,14 @@ _NAMES: Final = {
 
 def limit_headers(resource: str, verdict: Verdict) -> list[tuple[bytes, bytes]]:
     """`resource` is "requests" or "tokens"."""
-    limit, remaining, reset = _NAMES[resource]
-    return [
-        (limit, b"%d" % verdict.limit),
-        (remaining, b"%d" % verdict.remaining),
-        (reset, duration(verdict.reset_s)),
-    ]
+    names = _NAMES[resource]
+    return list(zip(names, (b"%d" % verdict.limit, b"%d" % verdict.remaining, duration(verdict.reset_s)), strict=True))
 
 
 def duration(seconds: float) -> bytes:
     """As the API writes it: `12ms`, `1s`, `6m0s`; rounded up, so that nobody comes back too early."""
-    ms = -int(-seconds * 1000 // 1)
+    ms = ceil(seconds * 1000)
     if ms < 1000:
         return b"%dms" % ms
     whole_s = -(-ms // 1000)
-    minutes, rest_s = divmod(whole_s, 60)
-    return b"%dm%ds" % (minutes, rest_s) if minutes else b"%ds" % rest_s
+    return b"%ds" % whole_s if whole_s < 60 else b"%dm%ds" % divmod(whole_s, 60)

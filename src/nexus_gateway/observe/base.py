@@ -71,12 +71,13 @@ class Observers:
     """Several observers as one, asked in order."""
 
     def __init__(self, *observers: Observer) -> None:
-        self._observers = observers
+        self._started = tuple(observer.started for observer in observers)
+        self._finished = tuple(observer.finished for observer in observers)
 
     def started(self) -> None:
-        for observer in self._observers:
-            observer.started()
+        for tell in self._started:
+            tell()
 
     def finished(self, record: CallRecord) -> None:
-        for observer in self._observers:
-            observer.finished(record)
+        for tell in self._finished:
+            tell(record)

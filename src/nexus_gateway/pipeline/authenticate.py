@@ -43,14 +43,11 @@ class Authenticator:
     ) -> None:
         self._keys = keys
         self._tokens = tokens
-        self._clients = Clients(trusted_proxies)
+        self.address_of = Clients(trusted_proxies).find
+        """The caller's own address, where the connection's other end is a proxy that is trusted to tell it."""
         self._clock = clock
         self._wall_clock = wall_clock
         self._guesses = Guesses()
-
-    def address_of(self, headers: Headers, client: str | None) -> str | None:
-        """The caller's own address, where `client` is a proxy that is trusted to tell it."""
-        return self._clients.find(client, headers)
 
     async def authenticate(self, headers: Headers, fields: Mapping[bytes, bytes], client: str | None) -> Principal:
         """`fields` are the headers by name, `client` is the address that the connection comes from.
@@ -96,7 +93,7 @@ class Authenticator:
         return principal
 
     def _slow_down(self, headers: Headers, client: str | None) -> None:
-        wait_s = self._guesses.fail(self.address_of(headers, client), self._clock())
+        wait_s = self._guesses.fail(self.address_of(client, headers), self._clock())
         if wait_s:
             raise RateLimited(
                 "There were too many failed attempts from this address; a valid credential is let through at once.",

@@ -5,6 +5,7 @@ Touches:  nothing itself.
 """
 
 from collections.abc import Mapping
+from typing import Final
 
 from nexus_gateway.core.body import parse_call
 from nexus_gateway.core.errors import AuditUnavailable, ModelNotAllowed, UnsupportedMediaType
@@ -18,6 +19,8 @@ from .endpoint import Endpoint
 from .execute import Executor
 from .route import Routes
 from .screen import Screen
+
+_JSON: Final = b"application/json"
 
 
 class Pipeline:
@@ -47,7 +50,7 @@ class Pipeline:
     async def handle(self, arrival: Arrival) -> Answer:
         """Raises GatewayError kinds. A stream in the answer belongs to the one who called."""
         record = arrival.record
-        record.client = self.authenticator.address_of(arrival.headers, arrival.client)
+        record.client = self.authenticator.address_of(arrival.client, arrival.headers)
         if self._audit is not None and self._audit.refuses:
             raise AuditUnavailable("Requests are not served while the audit log cannot be written.")
         principal = await self.authenticator.authenticate(arrival.headers, arrival.fields, arrival.client)
@@ -78,5 +81,6 @@ def _require_model(principal: Principal, model: str) -> None:
 
 
 def _require_json(fields: Mapping[bytes, bytes]) -> None:
-    if fields.get(b"content-type", b"")[:16].lower() != b"application/json":
+    given = fields.get(b"content-type", b"")
+    if given != _JSON and given[: len(_JSON)].lower() != _JSON:
         raise UnsupportedMediaType("The content type must be application/json.")

@@ -93,20 +93,17 @@ class HttpUpstream:
 
     def _write(self, request: UpstreamRequest) -> list[bytes]:
         """The request as it goes over the wire, in pieces to be written together."""
-        agent = USER_AGENT
-        parts = [self._heads[request.operation]]
+        agent, passed = USER_AGENT, b""
         for name, value in select_headers(request.headers, self._passed):
             if LF in value or CR in value or NUL in value:
                 continue  # a server refuses these; whoever calls us otherwise must not add a header by one
             if name == b"user-agent":
                 agent = b""
-            parts += (name, b": ", value, b"\r\n")
+            passed += b"%b: %b\r\n" % (name, value)
         body = request.body
-        parts += (agent, b"x-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (request.request_id.encode(), len(body)))
-        if len(body) > JOINED_BYTES:
-            return [b"".join(parts), body]
-        parts.append(body)
-        return [b"".join(parts)]
+        ours = b"x-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (request.request_id.encode(), len(body))
+        head = b"".join((self._heads[request.operation], passed, agent, ours))
+        return [head + body] if len(body) <= JOINED_BYTES else [head, body]
 
 
 def _check_request(spec: UpstreamSpec) -> bytes | None:
