@@ -64,13 +64,10 @@ def test_junk_counts_as_no_field_at_all(junk: str) -> None:
 def test_only_the_callers_own_error_ends_a_request() -> None:
     rejected = errors.UpstreamRejected("no", upstream="a", status=400, type_="t", code=None, param=None)
     assert not may_move_on(rejected)
+    more = {errors.UpstreamRateLimited: {"retry_after_s": 1.0}, errors.UpstreamStarting: {"retry_after_s": 1.0}}
     kinds = [kind for kind in errors.UpstreamError.__subclasses__() if kind is not errors.UpstreamRejected]
     for kind in kinds:
-        assert may_move_on(
-            errors.UpstreamRateLimited("no", upstream="a", retry_after_s=1.0)
-            if kind is errors.UpstreamRateLimited
-            else kind("no", upstream="a")
-        )
+        assert may_move_on(kind("no", upstream="a", **more.get(kind, {})))
 
 
 @given(st.integers(1, 10_000), st.floats(0, 1, exclude_max=True))
