@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from itertools import accumulate
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -64,7 +65,10 @@ def test_junk_counts_as_no_field_at_all(junk: str) -> None:
 def test_only_the_callers_own_error_ends_a_request() -> None:
     rejected = errors.UpstreamRejected("no", upstream="a", status=400, type_="t", code=None, param=None)
     assert not may_move_on(rejected)
-    more = {errors.UpstreamRateLimited: {"retry_after_s": 1.0}, errors.UpstreamStarting: {"retry_after_s": 1.0}}
+    more: dict[type[errors.UpstreamError], dict[str, Any]] = {
+        errors.UpstreamRateLimited: {"retry_after_s": 1.0},
+        errors.UpstreamStarting: {"retry_after_s": 1.0},
+    }
     kinds = [kind for kind in errors.UpstreamError.__subclasses__() if kind is not errors.UpstreamRejected]
     for kind in kinds:
         assert may_move_on(kind("no", upstream="a", **more.get(kind, {})))

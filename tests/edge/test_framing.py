@@ -21,7 +21,6 @@ LENGTH = (b"content-length", b"3")
 CHUNKED = (b"transfer-encoding", b"chunked")
 
 
-
 def check(version: str, head: list[tuple[bytes, bytes]]) -> bool:
     return check_fields(version, head, dict(head))
 
