@@ -12,7 +12,7 @@ LOCK_ARGS ?=
 BIN := .venv/bin
 UV := .venv/uv/bin/uv
 
-.PHONY: help run test test-system check format proto smoke bench lock clean
+.PHONY: help run test test-system check format proto smoke bench bench-kinds lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -53,6 +53,9 @@ smoke: .venv/runtime.stamp ## an agent's turns against a running gateway, or one
 
 bench: .venv/runtime.stamp ## what the gateway costs, against the same calls without it (under a minute)
 	@$(BIN)/python -m bench $(BENCH_ARGS)
+
+bench-kinds: .venv/runtime.stamp ## what gRPC workers cost the gateway, against the same answers over HTTP
+	@$(BIN)/python -m bench.kinds $(BENCH_ARGS)
 
 lock: $(UV) ## pin what pyproject.toml asks for (for maintainers; newer versions with LOCK_ARGS=--upgrade)
 	@$(LIKE_PIP); $(UV) $(LOCK) requirements/uv.in -o requirements/uv.txt

@@ -64,12 +64,12 @@ def start_module(stack: ExitStack, name: str, core: int | None) -> Talker:
     return Talker(process)
 
 
-def start_gateway(stack: ExitStack, upstream_port: int, core: int | None) -> tuple[int, int]:
+def start_gateway(stack: ExitStack, upstream_port: int, core: int | None, *, kind: str = "http") -> tuple[int, int]:
     """Port and process id of a gateway with the default features on, in front of the mock model server."""
     port = _free_port()
     others = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
     own = {
-        "GATEWAY_UPSTREAMS": f"bench=http://127.0.0.1:{upstream_port}",
+        "GATEWAY_UPSTREAMS": f"bench={kind}://127.0.0.1:{upstream_port}",
         "GATEWAY_API_KEYS": KEY,
         "GATEWAY_RATE_LIMIT_PER_MINUTE": "100000000",  # counted, and never reached
     }

@@ -19,29 +19,35 @@ EVENTS: Final = 50
 EVENT_EVERY_S: Final = 0.01
 
 _TEXT: Final = b"Grey tower, and a gate that lets through what belongs together. " * 5
-_ANSWER: Final = (
+ANSWER: Final = (
     b'{"id":"chatcmpl-1","object":"chat.completion","created":1760000000,"model":"bench","system_fingerprint":"%b",'
     b'"choices":[{"index":0,"message":{"role":"assistant","content":"%b"},"logprobs":null,"finish_reason":"stop"}],'
     b'"usage":{"prompt_tokens":180,"completion_tokens":64,"total_tokens":244}}' % (TAG, _TEXT)
 )
 PLAIN: Final = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (
-    len(_ANSWER),
-    _ANSWER,
+    len(ANSWER),
+    ANSWER,
 )
 STREAM_HEAD: Final = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
-def _event(delta: bytes, finish_reason: bytes = b"null") -> bytes:
-    event = (
-        b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1760000000,"model":"bench",'
-        b'"system_fingerprint":"%b","choices":[{"index":0,"delta":{%b},"logprobs":null,"finish_reason":%b}]}\n\n'
+def _chunk(delta: bytes, finish_reason: bytes = b"null") -> bytes:
+    return (
+        b'{"id":"chatcmpl-1","object":"chat.completion.chunk","created":1760000000,"model":"bench",'
+        b'"system_fingerprint":"%b","choices":[{"index":0,"delta":{%b},"logprobs":null,"finish_reason":%b}]}'
         % (TAG, delta, finish_reason)
     )
+
+
+def _event(chunk: bytes) -> bytes:
+    event = b"data: %b\n\n" % chunk
     return b"%x\r\n%b\r\n" % (len(event), event)
 
 
-PIECE: Final = _event(b'"content":" and so on"')
-END: Final = _event(b"", b'"stop"') + b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
+PIECE_CHUNK: Final = _chunk(b'"content":" and so on"')
+LAST_CHUNK: Final = _chunk(b"", b'"stop"')
+PIECE: Final = _event(PIECE_CHUNK)
+END: Final = _event(LAST_CHUNK) + b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
 
 
 class Connection(asyncio.Protocol):
