@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Any, cast
 
@@ -19,6 +19,7 @@ from .shared_limits import QUICK, Running, running, shared, until
 pytestmark = pytest.mark.anyio
 
 CALLER = Principal("caller", 100)
+SLOW_TO_RETURN = replace(QUICK, probe_s=0.3)  # so that some are back long before others
 SLACK_S = 0.25  # for a machine that does other things too
 
 
@@ -127,11 +128,17 @@ async def test_alone_it_takes_its_part_of_what_was_left(server: ValkeyServer) ->
         assert await one.admitted(CALLER, 100) + await other.admitted(CALLER, 100) == 0
 
 
+@pytest.mark.parametrize("processes", [2, 4])
 @pytest.mark.parametrize("fault", ["kill", "freeze"])
-async def test_under_load_a_switch_lets_in_one_local_share_more_at_most(server: ValkeyServer, fault: str) -> None:
-    caller = Principal("caller", 3000)
-    async with shared(server.url) as one, shared(server.url) as other:
-        await until(lambda: one.store.processes == other.store.processes == 2)
+async def test_under_load_a_switch_lets_in_one_local_share_more_at_most(
+    server: ValkeyServer, fault: str, processes: int
+) -> None:
+    """However many there are, and whoever of them comes back last."""
+    limit = 3000
+    caller = Principal("caller", limit)
+    async with AsyncExitStack() as stack:
+        runs = [await stack.enter_async_context(shared(server.url, timing=SLOW_TO_RETURN)) for _ in range(processes)]
+        await until(lambda: {run.store.processes for run in runs} == {processes})
         stop = asyncio.Event()
         admitted: list[Basis] = []
 
@@ -143,24 +150,55 @@ async def test_under_load_a_switch_lets_in_one_local_share_more_at_most(server: 
                 await asyncio.sleep(0)
 
         async with asyncio.TaskGroup() as clients:
-            for i in range(50):
-                clients.create_task(ask((one, other)[i % 2]))
+            for i in range(48):
+                clients.create_task(ask(runs[i % processes]))
             await until(lambda: len(admitted) > 600)
             server.kill() if fault == "kill" else server.freeze()
-            for run in (one, other):
+            for run in runs:
                 assert (await run.next_change())[0] is State.LOST
             await until(lambda: admitted.count(Basis.SHARE) > 100)
             server.start() if fault == "kill" else server.thaw()
-            for run in (one, other):
+            for run in runs:
                 assert (await run.next_change(within_s=2))[0] is State.SHARED
             before = len(admitted)
-            await until(lambda: len(admitted) >= 0.95 * 3000)
+            await until(lambda: len(admitted) >= 0.95 * limit)
             while len(admitted) > before:
                 before = len(admitted)
                 await asyncio.sleep(0.05)  # until nobody is let in any more
             stop.set()
-        assert 0.95 * 3000 <= len(admitted) <= 3000 + 1500
-        assert len(one.changes) == len(other.changes) == 3
+        assert 0.95 * limit <= len(admitted) <= limit + limit // processes
+        assert {len(run.changes) for run in runs} == {3}
+
+
+@pytest.mark.parametrize("fault", ["kill", "freeze"])
+async def test_the_shares_of_those_who_come_back_late_are_left_for_them(server: ValkeyServer, fault: str) -> None:
+    late = replace(QUICK, probe_s=1.5)
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(shared(server.url))
+        others = [await stack.enter_async_context(shared(server.url, timing=late)) for _ in range(3)]
+        await until(lambda: {run.store.processes for run in (first, *others)} == {4})
+        for asked in (10, 1):  # then all have heard of late what is left
+            for run in (first, *others):
+                assert await run.admitted(CALLER, asked) == asked
+        left = 56
+        server.kill() if fault == "kill" else server.freeze()
+        for run in (first, *others):  # they notice, and take nothing of their shares yet
+            assert (await run.admit(Principal("somebody else", 100))).basis is Basis.SHARE
+        server.start() if fault == "kill" else server.thaw()
+        await until(lambda: first.store.state is State.SHARED)
+        admitted = await first.admitted(CALLER, 100)
+        assert all(run.store.state is State.LOST for run in others)
+        refused = await first.admit(CALLER)
+        assert refused.basis is Basis.SHARE
+        assert refused.refusal is not None
+        assert 0 < refused.refusal[1].retry_after_s <= Timing().caution_s
+        admitted += sum([await run.admitted(CALLER, 100) for run in others])
+        assert admitted == left
+        await until(lambda: all(run.store.state is State.SHARED for run in others))
+        async with asyncio.timeout(2):
+            while (decision := await first.admit(CALLER)).basis is Basis.SHARE:  # noqa: ASYNC110  # no event tells it
+                await asyncio.sleep(0.01)
+        assert decision.hold is None, "what the others took is known by now"
 
 
 async def test_a_limit_smaller_than_the_number_of_processes_leaves_each_one(server: ValkeyServer) -> None:

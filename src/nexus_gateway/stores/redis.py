@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from functools import partial
 from itertools import count
+from math import inf
 from typing import Final
 
 from nexus_gateway.core.account import Basis, Cost, Decision, Hold, Use
@@ -40,7 +41,8 @@ class RedisLimitStore:
     """`run` keeps it in touch with the server; whoever owns tasks owns it.
 
     No decision waits for a server that is known to be away. `on_change` is told each change of state and, in a word,
-    its reason.
+    its reason. Back at the server, this process keeps to its share for a moment longer: others may still be admitting
+    theirs, and the server does not know of it yet.
     """
 
     def __init__(
@@ -63,13 +65,20 @@ class RedisLimitStore:
         self._numbers = count(1)
         self._refused: OrderedDict[str, tuple[int, float, float]] = OrderedDict()  # limit; instants of retry and reset
         self._share = LocalShare()
+        self._sharers = 1  # how many divided what was left when the server was lost
+        self._was_lost = False
+        self._shared_since_s = -inf
+        self._cautious_until_s: float | None = None
+        self._caution_s = timing.caution_s
+        self._registration_s = timing.registration_s
+        self._on_change = on_change
         self._upkeep = Upkeep(self._commands, self._share, clock, registration_s=timing.registration_s)
         self._line = RedisLine(
             RedisLink(url, scripts.all(), timeout_s=timing.answer_s, connect_timeout_s=timing.connect_s),
             timing,
             join=self._upkeep.rejoin,
             upkeep=self._upkeep.renew_all,
-            on_change=on_change,
+            on_change=self._changed,
         )
 
     @property
@@ -103,7 +112,7 @@ class RedisLimitStore:
         if self.state is State.SHARED:
             return self._recall(principal, now_s)
         if self.mode is FailureMode.LOCAL:
-            return self._share.look(principal, now_s, processes=self.processes)
+            return self._share.look(principal, now_s, processes=self._sharers)
         return Decision(basis=Basis.NONE) if self.mode is FailureMode.CLOSED else None
 
     async def admit(self, principal: Principal, cost: Cost, now_s: float) -> Decision:
@@ -112,6 +121,8 @@ class RedisLimitStore:
         name = f"{self._upkeep.process}-{next(self._numbers)}"
         if self.state is not State.SHARED:
             return self._decide_alone(principal, cost, now_s, name)
+        if self._cautious_until_s is not None and (refused := self._restrain(principal, cost, now_s)) is not None:
+            return refused
         answer: asyncio.Future[Decision | None] = asyncio.get_running_loop().create_future()
         done = partial(self._decided, answer, name, principal, cost, now_s)
         self._line.submit(self._commands.admit(name, principal, cost, done))
@@ -153,6 +164,39 @@ class RedisLimitStore:
         else:
             self._line.submit(self._commands.use(principal, done))
         return answer
+
+    def _changed(self, state: State, reason: str) -> None:
+        now_s = self._clock()
+        if state is State.LOST:
+            is_recent = now_s - self._shared_since_s < self._registration_s
+            self._sharers = max(self.processes, self._sharers if is_recent else 1)  # others may not be back on its list
+            if self._is_cautious(now_s):
+                self._share.go_on(self._upkeep.count_open, now_s)
+            self._was_lost = True
+        elif state is State.SHARED:
+            self._shared_since_s = now_s
+            if self._was_lost:
+                self._sharers = max(self.processes, self._sharers)
+                self._cautious_until_s = now_s + (self._caution_s if self._sharers > 1 else 0.0)
+        self._on_change(state, reason)
+
+    def _is_cautious(self, now_s: float) -> bool:
+        if self._cautious_until_s is not None and now_s >= self._cautious_until_s:
+            self._cautious_until_s = None
+            self._share.clear()
+        return self._cautious_until_s is not None
+
+    def _restrain(self, principal: Principal, cost: Cost, now_s: float) -> Decision | None:
+        if not self._is_cautious(now_s) or self.mode is not FailureMode.LOCAL:
+            return None
+        return self._share.restrain(
+            principal,
+            cost,
+            now_s,
+            processes=self._sharers,
+            open_holds=self._upkeep.count_open(principal.key_id),
+            within_s=(self._cautious_until_s or now_s) - now_s,
+        )
 
     def _decided(
         self,
@@ -214,7 +258,7 @@ class RedisLimitStore:
             decision = Decision(hold=Hold.of(principal, cost.tokens), basis=Basis.UNCHECKED)
         else:
             open_holds = self._upkeep.count_open(principal.key_id)
-            decision = self._share.admit(principal, cost, now_s, processes=self.processes, open_holds=open_holds)
+            decision = self._share.admit(principal, cost, now_s, processes=self._sharers, open_holds=open_holds)
         if decision.hold is not None:
             decision.hold.name = name
             self._upkeep.add(decision.hold)

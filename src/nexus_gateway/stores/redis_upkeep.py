@@ -100,7 +100,6 @@ class Upkeep:
     def _forget_share(self) -> None:
         """The server decides again."""
         self._forgot = False
-        self._share.clear()
         for holds in self._open.values():
             for hold in holds:
                 hold.is_local = False

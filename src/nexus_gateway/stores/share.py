@@ -5,9 +5,12 @@ Touches:  memory only.
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
 from typing import NamedTuple
+
+import msgspec
 
 from nexus_gateway.core.account import Account, Basis, Cost, Decision, Hold, Use
 from nexus_gateway.core.limiter import SPAN_S, Window
@@ -85,6 +88,37 @@ class LocalShare:
                 alone.requests.spend(1)
         return decision
 
+    def restrain(
+        self, principal: Principal, cost: Cost, now_s: float, *, processes: int, open_holds: int, within_s: float
+    ) -> Decision | None:
+        """The refusal if this process has had its share. Else the share counts the request, and the store decides.
+
+        `within_s`: for so long at most a refusal holds. What was counted here is never settled: it is as good as used.
+        """
+        part = _part_of(principal, processes)
+        alone = self._accounts.find(principal.key_id)
+        if alone is None:
+            alone = self._accounts.open(principal.key_id, now_s)
+            self._begin(alone.account, part, processes, open_holds)
+        alone.account.open = open_holds
+        decision = alone.account.admit(part, cost, now_s)
+        if decision.hold is None:
+            decision.basis = Basis.SHARE
+            _correct_never(decision, principal, cost)
+            return _refused_for(decision, within_s)
+        if not decision.hold.is_settled:
+            alone.account.settle(decision.hold, decision.hold.tokens or 0, now_s)
+        return None
+
+    def go_on(self, count_open: Callable[[str], int], now_s: float) -> None:
+        """The store is away again before the share was over. `count_open`: what this process holds of a caller, all of
+        which the store knows: what was reserved here is as good as used."""
+        for key_id, alone in self._accounts:
+            account = alone.account
+            account.open = count_open(key_id)
+            account.tokens.advance(now_s)
+            account.tokens.settle(account.tokens.reserved, account.tokens.reserved)
+
     def look(self, principal: Principal, now_s: float, *, processes: int) -> Decision | None:
         alone = self._accounts.find(principal.key_id)
         refused = None if alone is None else alone.account.look(_part_of(principal, processes), now_s)
@@ -140,7 +174,7 @@ class LocalShare:
             alone.debt += spending.debt
 
     def clear(self) -> None:
-        """The store is back, and was told all: it decides again."""
+        """The store decides alone again, and was told all."""
         self._accounts.clear()
 
     def _begin(self, account: Account, part: Principal, processes: int, open_holds: int) -> None:
@@ -176,6 +210,19 @@ def _correct_never(decision: Decision, principal: Principal, cost: Cost) -> None
     if tokens is None or limit is None or tokens.allowed or tokens.retry_after_s < inf or least > limit:
         return
     decision.tokens = Verdict(False, tokens.limit, tokens.remaining, tokens.reset_s, float(SPAN_S))
+
+
+def _refused_for(decision: Decision, within_s: float) -> Decision:
+    """The refusal holds no longer than that, whatever the share has to wait for."""
+
+    def sooner(verdict: Verdict | None) -> Verdict | None:
+        if verdict is None or verdict.allowed or verdict.retry_after_s == inf:
+            return verdict
+        return msgspec.structs.replace(verdict, retry_after_s=min(verdict.retry_after_s, within_s))
+
+    decision.requests, decision.tokens = sooner(decision.requests), sooner(decision.tokens)
+    decision.concurrency = sooner(decision.concurrency)
+    return decision
 
 
 def _by_age(window: Window, now_s: float) -> list[tuple[int, int]]:
