@@ -26,6 +26,9 @@ _REASONS: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], str],
     (told.BusyLoadingError, "loading"),
     (told.OutOfMemoryError, "out_of_memory"),
     ((told.AuthenticationError, told.AuthorizationError, told.NoPermissionError), "not_allowed"),
+    ((told.MovedError, told.AskError), "redirected"),
+    (told.MasterDownError, "no_primary"),
+    (told.ClusterDownError, "cluster_down"),
     ((told.ConnectionError, OSError), "disconnected"),
 )
 
