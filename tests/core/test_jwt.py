@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,12 +16,13 @@ from nexus_gateway.core.jwt import (
     MAX_TOKEN_BYTES,
     OneKey,
     TokenRules,
+    VerifyingKey,
     check,
     key_of_jwk,
     key_of_pem,
     key_of_secret,
 )
-from tests.support.tokens import CLAIMS, NOW, SECRET, encode, hmac_token, jwk_of, part, pem_of, sign, token
+from tests.support.tokens import CLAIMS, NOW, SECRET, decode, encode, hmac_token, jwk_of, part, pem_of, sign, token
 
 RSA_KEY = rsa.generate_private_key(65537, 2048)
 OTHER_RSA_KEY = rsa.generate_private_key(65537, 2048)
@@ -75,6 +77,81 @@ def test_each_algorithm_of_secrets_is_accepted_when_it_is_asked_for(algorithm: s
 
 def test_a_short_secret_works() -> None:
     assert is_good(hmac_token({"alg": "HS256"}, CLAIMS, b"my-secret"), OneKey(key_of_secret("my-secret")))
+
+
+PAYLOAD_OF_RFC_7515 = "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ"
+EXAMPLES: dict[str, tuple[VerifyingKey, str, str, str]] = {
+    "RFC 7515, A.1": (
+        VerifyingKey(
+            frozenset({"HS256"}),
+            decode("AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow"),
+        ),
+        "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9",
+        PAYLOAD_OF_RFC_7515,
+        "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk",
+    ),
+    "RFC 7515, A.3": (
+        key_of_jwk(
+            {
+                "kty": "EC",
+                "crv": "P-256",
+                "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
+                "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0",
+            },
+            ["ES256"],
+        ),
+        "eyJhbGciOiJFUzI1NiJ9",
+        PAYLOAD_OF_RFC_7515,
+        "DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q",
+    ),
+    "RFC 8037, A.4": (
+        key_of_jwk({"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}, ["EdDSA"]),
+        "eyJhbGciOiJFZERTQSJ9",
+        "RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc",
+        "hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg",
+    ),
+}
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_the_examples_of_the_standards_verify_and_are_no_tokens_for_us(example: str) -> None:
+    """They name no subject, or have expired."""
+    key, header, payload, signature = EXAMPLES[example]
+    (algorithm,) = key.algorithms
+    assert key.verifies(algorithm, f"{header}.{payload}".encode(), decode(signature))
+    assert not key.verifies(algorithm, f"{header}.{payload}x".encode(), decode(signature))
+    assert not is_good(f"{header}.{payload}.{signature}".encode(), OneKey(key), now=1300819000)
+
+
+def test_a_signature_on_a_curve_is_two_numbers_of_full_length_and_neither_is_zero() -> None:
+    """RFC 7515, A.3; the zeros are CVE-2022-21449."""
+    keys = OneKey(key_of_pem(pem_of(P256)))
+    header, payload, signature = token(key=P256, algorithm="ES256").decode().split(".")
+    raw = decode(signature)
+    r, s = int.from_bytes(raw[:32], "big"), int.from_bytes(raw[32:], "big")
+    order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+    wrong = [
+        bytes(64),
+        bytes(32) + raw[32:],
+        raw[:32] + bytes(32),
+        order.to_bytes(32, "big") * 2,
+        raw[:-1],
+        raw + b"\0",
+        encode_dss_signature(r, s),
+        b"",
+    ]
+    assert is_good(f"{header}.{payload}.{encode(raw)}".encode(), keys)
+    for other in wrong:
+        assert not is_good(f"{header}.{payload}.{encode(other)}".encode(), keys)
+
+
+def test_what_is_encrypted_or_not_compact_is_refused() -> None:
+    header, payload, signature = token().decode().split(".")
+    flattened = json.dumps({"protected": header, "payload": payload, "signature": signature})
+    general = json.dumps({"payload": payload, "signatures": [{"protected": header, "signature": signature}]})
+    encrypted = ".".join([part({"alg": "dir", "enc": "A128GCM"}), "", encode(bytes(12)), payload, signature])
+    for value in (flattened, general, encrypted):
+        assert not is_good(value.encode())
 
 
 @pytest.mark.parametrize("algorithm", ["none", "None", "NONE", "nOnE", "", None, 5, ["HS256"], "HS255", "hs256"])
