@@ -12,7 +12,7 @@ LOCK_ARGS ?=
 BIN := .venv/bin
 UV := .venv/uv/bin/uv
 
-.PHONY: help run test test-system check format proto smoke bench bench-kinds lock clean
+.PHONY: help run test test-system test-litellm check format proto smoke bench bench-kinds lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -26,6 +26,9 @@ test: .venv/dev.stamp ## all tests that need nothing but Python, one seed
 test-system: .venv/dev.stamp ## the tests that need Debian's Prometheus and Chromium, which it installs
 	@./tests/install_packages.sh
 	@$(BIN)/pytest -m packages $(PYTEST_ARGS)
+
+test-litellm: .venv/litellm.stamp ## the tests of litellm:// upstreams with the real library, in an environment of their own
+	@.venv/litellm/bin/pytest tests/litellm $(PYTEST_ARGS)
 
 check: .venv/dev.stamp ## format, lint, types, import contracts, dependencies, the worker contract, scripts, containers
 	@$(BIN)/ruff format --check .
@@ -62,6 +65,10 @@ lock: $(UV) ## pin what pyproject.toml asks for (for maintainers; newer versions
 	@$(LIKE_PIP); $(UV) $(LOCK) pyproject.toml requirements/build.in -o requirements/runtime.txt
 	@$(LIKE_PIP); $(UV) $(LOCK) pyproject.toml requirements/build.in --group dev -c requirements/runtime.txt \
 		-o requirements/dev.txt
+	@$(LIKE_PIP); $(UV) $(LOCK) pyproject.toml requirements/build.in --extra litellm -c requirements/runtime.txt \
+		-o requirements/litellm.txt
+	@$(LIKE_PIP); $(UV) $(LOCK) pyproject.toml requirements/build.in --extra litellm --group litellm-tests \
+		-c requirements/litellm.txt -o requirements/litellm-tests.txt
 
 clean: ## remove what set-up and tools made
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -91,6 +98,13 @@ endef
 	@$(LIKE_PIP); $(UV) $(SYNC) requirements/dev.txt; $(UV) $(SELF)
 	@$(UV) pip check --quiet --python $(BIN)/python
 	@touch $@ .venv/runtime.stamp
+
+# Apart from the rest: LiteLLM asks for an older openai than our tests do.
+.venv/litellm.stamp: $(UV) requirements/litellm-tests.txt pyproject.toml
+	@test -x .venv/litellm/bin/python || $(PYTHON) -m venv .venv/litellm
+	@$(LIKE_PIP); $(UV) $(SYNC:$(BIN)/python=.venv/litellm/bin/python) requirements/litellm-tests.txt; \
+		$(UV) $(SELF:$(BIN)/python=.venv/litellm/bin/python)
+	@touch $@
 
 $(UV): requirements/uv.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Nexus Gateway needs Python 3.11 or newer: make PYTHON=python3.12 …")'

@@ -4,6 +4,8 @@ For:      `create_app`, and a lifespan that opens everything on the running loop
 Touches:  everything, once, at start-up.
 """
 
+import asyncio
+import importlib
 import logging
 import math
 import random
@@ -90,11 +92,26 @@ def _grpc_upstream(spec: UpstreamSpec, runtime: Runtime) -> Upstream:
     return GrpcUpstream(spec, runtime.timeouts, max_answer_bytes=runtime.max_answer_bytes)
 
 
+def _litellm_upstream(spec: UpstreamSpec, runtime: Runtime) -> Upstream:
+    """After `_load_litellm`."""
+    from nexus_gateway.upstreams.litellm import LiteLLMUpstream
+
+    return LiteLLMUpstream(spec, runtime.timeouts, max_answer_bytes=runtime.max_answer_bytes)
+
+
+async def _load_litellm(runtime: Runtime) -> None:
+    """Off the loop, and before anybody is served: it takes seconds."""
+    models = [spec.model for spec in runtime.upstreams if spec.kind == "litellm"]
+    if models:
+        await asyncio.to_thread(importlib.import_module, "nexus_gateway.upstreams.litellm")
+
+
 KINDS: Final[Mapping[str, Callable[[UpstreamSpec, Runtime], Upstream]]] = {
     "http": lambda spec, runtime: HttpUpstream(spec, runtime.timeouts, max_answer_bytes=runtime.max_answer_bytes),
     "https": lambda spec, runtime: HttpUpstream(spec, runtime.timeouts, max_answer_bytes=runtime.max_answer_bytes),
     "grpc": _grpc_upstream,
     "grpcs": _grpc_upstream,
+    "litellm": _litellm_upstream,
     "mock": lambda spec, runtime: MockUpstream(spec),
 }
 
@@ -228,6 +245,7 @@ async def open_pipeline(
     await sharing.started()
     metrics.upstreams = tuple(fleet)
     endpoints = {}
+    await _load_litellm(runtime)
     for spec in runtime.upstreams:
         upstream = KINDS[spec.kind](spec, runtime)
         stack.push_async_callback(upstream.aclose)

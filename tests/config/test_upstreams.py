@@ -1,6 +1,7 @@
 """GATEWAY_UPSTREAMS: every entry that is sound becomes one specification, every other one a problem."""
 
 import pathlib
+import tomllib
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from cryptography.hazmat.primitives import serialization
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nexus_gateway.config.later import SCHEMES
+from nexus_gateway.config.litellm import LITELLM_VERSION
 from nexus_gateway.config.problems import Report
 from nexus_gateway.config.runtime import MockSpec, UpstreamSpec
 from nexus_gateway.config.upstream_options import OPTIONS
@@ -84,7 +85,7 @@ def test_a_url_is_taken_apart(url: str, expected: tuple[str, str, int, str]) -> 
     ("url", "why"),
     [
         ("localhost:8001", "no scheme"),
-        ("htp://host", "htp:// is an unknown scheme. Known: http, https, grpc, grpcs, mock"),
+        ("htp://host", "htp:// is an unknown scheme. Known: http, https, grpc, grpcs, litellm, mock"),
         ("ht tp://host", "unknown scheme"),
         ("http://", "no valid host"),
         ("http://:80", "no valid host"),
@@ -121,9 +122,42 @@ def test_a_bad_url_is_refused(url: str, why: str) -> None:
     assert why in refusal(f"a={url}")
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
-def test_a_kind_that_comes_later_is_known(scheme: str) -> None:
-    assert "not supported yet" in refusal(f"a={scheme}://somewhere")
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("litellm://gpt-4o-mini", ""),
+        ("litellm://", ""),
+        ("litellm://a/b?model=c", "'model' stands twice"),
+        ("litellm:///a", "not the name of a model"),
+        ("litellm://huggingface/https://host", "not the name of a model"),
+        ("litellm://a%20b", "not the name of a model"),
+        ("litellm://a#b", "fragment"),
+        ("litellm://a?api_base=ftp://host", "not the address of an API"),
+        ("litellm://a?api_base=host:80", "not the address of an API"),
+        ("litellm://a?api_base=http://host:x", "not the address of an API"),
+        ("litellm://a?api_base=http://user:secret@host", "holds a user or a password"),
+        ("litellm://a?api_key_env=sk-secret", "not the name of a variable"),
+        ("litellm://a?api_key_env=UNSET", "is not set"),
+        ("litellm://a?health=/health", "no option of litellm:// upstreams"),
+        ("http://host?api_base=http://other", "no option of http:// upstreams"),
+        ("mock://local?mock_response=x", "no option of mock:// upstreams"),
+    ],
+)
+def test_without_the_library_that_is_told_with_whatever_else_is_wrong(url: str, why: str) -> None:
+    _, problems = compile_text(f"a={url}")
+    remedy = "pip install 'nexus-gateway[litellm]' (a container: build it with --build-arg NEXUS_EXTRAS=litellm)"
+    assert any("LiteLLM is not installed" in problem and remedy in problem for problem in problems) is (
+        url.startswith("litellm")
+    )
+    assert any(why in problem for problem in problems)
+    assert not any("secret" in problem for problem in problems)
+
+
+def test_the_release_that_is_looked_for_is_the_one_that_the_extra_pins() -> None:
+    project = tomllib.loads((pathlib.Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    (pin,) = [need for need in project["optional-dependencies"]["litellm"] if need.startswith("litellm")]
+    assert pin == f"litellm=={LITELLM_VERSION},!=1.82.7,!=1.82.8,!=1.107.*"
+    assert not any(need.startswith("litellm") for need in project["dependencies"])
 
 
 @pytest.mark.parametrize(

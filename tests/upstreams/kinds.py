@@ -130,7 +130,7 @@ async def mock(
     behaviour: MockSpec = USUAL, *, cut_bytes: int | None = None, limit_bytes: int = USUAL_LIMIT_BYTES
 ) -> AsyncIterator[Bench]:
     upstream = WatchedMock(behaviour, name=NAME)
-    async with _left_as_found(), closing(upstream):
+    async with left_as_found(), closing(upstream):
         yield Bench(upstream, upstream)
         await upstream.reach(0)
 
@@ -144,7 +144,7 @@ async def http(
     tls: ssl.SSLContext | None = None,
     **spec: Any,
 ) -> AsyncIterator[Bench]:
-    async with _left_as_found(), openai_server(behaviour, cut_bytes=cut_bytes, tls=tls) as server:
+    async with left_as_found(), openai_server(behaviour, cut_bytes=cut_bytes, tls=tls) as server:
         forwarded = frozenset({FORWARDED})
         fields = {"kind": "http", "base_path": "/v1", "api_key": OWN_KEY, "forward_headers": forwarded, **spec}
         upstream = HttpUpstream(
@@ -173,7 +173,7 @@ async def https(
 async def grpc(
     behaviour: MockSpec = USUAL, *, cut_bytes: int | None = None, limit_bytes: int = USUAL_LIMIT_BYTES
 ) -> AsyncIterator[Bench]:
-    async with _left_as_found(), grpc_worker(behaviour) as worker:
+    async with left_as_found(), grpc_worker(behaviour) as worker:
         spec = UpstreamSpec(NAME, "grpc", "127.0.0.1", worker.port, "")
         upstream = GrpcUpstream(spec, Timeouts(connect_s=1.0), max_answer_bytes=limit_bytes)
         async with closing(upstream):
@@ -188,7 +188,7 @@ async def engine(
     if behaviour not in (USUAL, LEISURELY) or cut_bytes is not None:
         pytest.skip("an engine behaves as it likes")
     spec = _engine_spec()
-    async with _left_as_found():
+    async with left_as_found():
         adapter = HttpUpstream if spec.kind in HTTP else GrpcUpstream
         upstream: Upstream = adapter(spec, Timeouts(connect_s=5.0), max_answer_bytes=limit_bytes)
         model = spec.model or _served(spec)
@@ -244,7 +244,7 @@ def _for_engine(body: Mapping[str, Any], model: str, operation: Operation) -> Ma
 
 
 @asynccontextmanager
-async def _left_as_found() -> AsyncIterator[None]:
+async def left_as_found() -> AsyncIterator[None]:
     before = asyncio.all_tasks()
     yield
     left = asyncio.all_tasks() - before

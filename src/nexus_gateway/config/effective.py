@@ -30,9 +30,14 @@ def describe(loaded: Loaded) -> str:
 def describe_upstream(spec: UpstreamSpec) -> str:
     """An upstream on one line: its URL as it is used, and the options that are not at their defaults."""
     host = _bracketed(spec.host)
-    url = f"{spec.kind}://{host}" if spec.mock is not None else f"{spec.kind}://{host}:{spec.port}{spec.base_path}"
+    url = (
+        f"{spec.kind}://{host}:{spec.port}{spec.base_path}"
+        if spec.port
+        else f"{spec.kind}://{host or spec.model or ''}"
+    )
     options = {
-        "model": spec.model,
+        "model": spec.model if spec.host else None,
+        "api_base": spec.api_base,
         "key": None if spec.api_key is None else "(hidden)",
         "timeout_seconds": spec.timeout_s,
         "max_concurrency": spec.max_concurrency,
@@ -46,6 +51,7 @@ def describe_upstream(spec: UpstreamSpec) -> str:
         "startup_seconds": spec.startup_s,
         "stream_usage": None if spec.stream_usage else "off",
         "health_rpc": None if spec.health_rpc else "off",
+        "mock_response": spec.mock_response,
         **_mock_options(spec.mock),
     }
     said = [f"{key}={_plain(value)}" for key, value in options.items() if value is not None]

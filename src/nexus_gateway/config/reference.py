@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Iterable
 from typing import Final
 
-from .later import SCHEMES
+from .litellm import LITELLM_VERSION
 from .schema import EMPTY_COUNTS, NAMES, PREFIX, SECRETS, Settings, details, variable
 from .upstream_options import OPTIONS
 from .upstreams import PORTS
@@ -44,8 +44,7 @@ GATEWAY_UPSTREAMS='llama=http://localhost:8001;gpt=https://api.openai.com/v1?api
 ```
 
 Entries stand between `;`, and each is split at its first `=`. A name is 1 to 128 letters, digits and `. _ : / @ -`; it
-is what callers send as `model`. Kinds: {kinds}; not supported yet:
-{later}.
+is what callers send as `model`. Kinds: {kinds}.
 
 The URL is the base URL, with or without `/v1`: `/v1` is appended to a path that names no version, such as `/v1` or
 `/v1beta/openai`. A user or a password in it is refused. What stands behind `?` are options; they are never sent:
@@ -57,6 +56,26 @@ or one body, and `x-request-id` never travel on and are refused in `forward_head
 Certificates and keys are tried at start. A proxy carries what has TLS or is gRPC (CONNECT) and passes on what is plain
 HTTP; it must be an `http://` one itself. `env` looks at the variable of the kind first (`GRPC_PROXY` too), then at
 `ALL_PROXY`, in lower or upper case; a user and a password in it are sent to the proxy.
+
+### LiteLLM
+
+`litellm://` upstreams ask a provider through [LiteLLM](https://docs.litellm.ai/docs/providers), in this process. It is
+an extra: `pip install 'nexus-gateway[litellm]'`, or a container built with `--build-arg NEXUS_EXTRAS=litellm`. Without
+it, or with another release than {litellm}, the gateway does not start.
+
+```bash
+GATEWAY_UPSTREAMS='gpt-4o-mini=litellm://gpt-4o-mini;claude=litellm://anthropic/claude-sonnet-4-5'
+GATEWAY_UPSTREAMS='own=litellm://openai/x?api_base=https://models.example/v1&api_key_env=OWN_KEY'
+GATEWAY_UPSTREAMS='any=litellm://' GATEWAY_DEFAULT_UPSTREAM=any   # the model that the caller names
+```
+
+The provider's key comes from its usual variable, such as `OPENAI_API_KEY` or `ANTHROPIC_API_KEY`, also where `api_base`
+leads elsewhere, unless `api_key_env` names another. With `litellm://` alone a caller may name any model of any provider
+that the process has credentials for: restrict that by `allowed_models`. `mock_response` answers without a provider.
+
+Only LiteLLM's translation is used. Retries, fallbacks, limits, logs and counts are the gateway's; its price map, its
+callbacks and `.env` files are off. What a provider with OpenAI's API answers is relayed as it is. For any other,
+members of a request that cannot be put to it are refused with 400, and a stream has one choice.
 """
 
 _FILE: Final = """\
@@ -159,8 +178,8 @@ def page() -> str:
         *_settings(),
         _UPSTREAMS.format(
             kinds=_listed(f"{kind}://" for kind in PORTS),
-            later=_listed(f"{kind}://" for kind in SCHEMES),
             options=_options(),
+            litellm=LITELLM_VERSION,
         ),
         _FILE.format(secrets=_wrapped(variable(name) for name in NAMES if name in SECRETS)),
         _KEY_POLICIES,

@@ -29,7 +29,7 @@ class UpstreamSpec:
     """One entry of GATEWAY_UPSTREAMS, taken apart and checked. `kind` is the URL's scheme."""
 
     name: str
-    kind: str  # "http" | "https" | "grpc" | "grpcs" | "mock"
+    kind: str  # "http" | "https" | "grpc" | "grpcs" | "litellm" | "mock"
     host: str
     port: int
     base_path: str  # "/v1", or "/some/prefix/v1": operations are appended to it; "" where the kind has no paths
@@ -47,6 +47,8 @@ class UpstreamSpec:
     health_path: str | None = None  # what to GET to know whether it is well; None: nothing
     mock: "MockSpec | None" = None
     health_rpc: bool = True  # of gRPC: whether its standard health is asked for
+    api_base: str | None = None  # of LiteLLM: another address than the provider's usual one
+    mock_response: str | None = None  # of LiteLLM: what it answers itself, without a provider
     startup_s: float | None = None  # how long it may take to come up
 
     @property

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from .files import check_regular
+from .litellm import api_base
 from .proxies import proxy_option
 from .schema import SECRETS, variable
 from .values import BadValue, header_name, number, switch, text, whole, words
@@ -91,14 +92,21 @@ def _milliseconds(value: object) -> float:
 
 _HTTP: Final = ("http", "https")
 GRPC: Final = ("grpc", "grpcs")
-_TLS: Final = ("https", "grpcs")
-_ALL: Final = (*_HTTP, *GRPC, "mock")
+LITELLM: Final = "litellm"
+_TLS: Final = ("https", "grpcs", LITELLM)
+_ALL: Final = (*_HTTP, *GRPC, LITELLM, "mock")
 MOCK: Final = ("mock",)  # options with only this kind describe the mock itself
 _COUNT: Final = "Give a whole number of 1 or more."
 
 OPTIONS: Final[Mapping[str, Option]] = {
     "model": Option("model", text, "The model's name to send instead of the caller's.", _ALL),
-    "api_key_env": Option("api_key", _key_variable, "The environment variable that holds the upstream's key.", _HTTP),
+    "api_base": Option("api_base", api_base, "Where the provider is asked, instead of its usual address.", (LITELLM,)),
+    "api_key_env": Option(
+        "api_key",
+        _key_variable,
+        "The environment variable that holds the upstream's key. For litellm else the provider's usual one.",
+        (*_HTTP, LITELLM),
+    ),
     "timeout_seconds": Option(
         "timeout_s",
         number("Give seconds above 0, such as 10 or 0.5.", above=0, most=31_536_000),
@@ -117,10 +125,10 @@ OPTIONS: Final[Mapping[str, Option]] = {
         "proxy",
         proxy_option,
         "`http://host:port`, or `env` to go by `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, which else mean nothing.",
-        (*_HTTP, *GRPC),
+        (*_HTTP, *GRPC, LITELLM),
     ),
     "forward_headers": Option(
-        "forward_headers", _forwarded, "Headers of the caller to pass on, with commas between them.", _HTTP
+        "forward_headers", _forwarded, "Headers of the caller to pass on, with commas between them.", (*_HTTP, LITELLM)
     ),
     "health": Option(
         "health_path", _path, "The path to ask for every few seconds; while it fails, the upstream is skipped.", _HTTP
@@ -141,6 +149,9 @@ OPTIONS: Final[Mapping[str, Option]] = {
     ),
     "stream_usage": Option(
         "stream_usage", switch, "`off` for a server that refuses `stream_options.include_usage`.", _ALL
+    ),
+    "mock_response": Option(
+        "mock_response", text, "LiteLLM's own answer: this text, and no provider is asked.", (LITELLM,)
     ),
     "delay_ms": Option("delay_s", _milliseconds, "Wait before the head of the answer.", MOCK),
     "chunk_delay_ms": Option("chunk_delay_s", _milliseconds, "Wait before every event after the first.", MOCK),

@@ -9,21 +9,28 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from nexus_gateway.core.model import Operation
 
-from .later import SCHEMES
+from .litellm import check_installed, model_of
 from .members import Members
 from .problems import Report, at, named
 from .proxies import proxy_for
 from .runtime import MockSpec, UpstreamSpec
-from .upstream_options import GRPC, MOCK, OPTIONS, check_certificate
+from .upstream_options import GRPC, LITELLM, MOCK, OPTIONS, check_certificate
 from .values import BadValue, visible
 
 NAME: Final = re.compile(r"[A-Za-z0-9._:/@-]{1,128}")
 NAME_REMEDY: Final = "Use 1 to 128 letters, digits and . _ : / @ -"
-PORTS: Final[Mapping[str, int]] = {"http": 80, "https": 443, "grpc": 50051, "grpcs": 443, "mock": 0}
+PORTS: Final[Mapping[str, int]] = {
+    "http": 80,
+    "https": 443,
+    "grpc": 50051,
+    "grpcs": 443,
+    LITELLM: 0,
+    "mock": 0,
+}
 """Known schemes and their default ports."""
 
 _ENTRY_REMEDY: Final = "Write name=url, with ; between entries."
@@ -119,8 +126,13 @@ class _Entry:
         parts = self._split(target)
         if parts is None:
             return None
-        kind, host, port = parts["scheme"].lower(), *self._authority(parts)
-        base_path = self._no_path(parts["path"]) if kind in GRPC else self._base_path(parts["path"])
+        kind = parts["scheme"].lower()
+        if kind == LITELLM:
+            host, port, base_path = "", PORTS[kind], ""
+            self._take_model(parts, options)
+        else:
+            host, port = self._authority(parts)
+            base_path = self._no_path(parts["path"]) if kind in GRPC else self._base_path(parts["path"])
         for key, value in self._query(parts["query"] or "").items():
             if key in options:
                 self._refuse(f"{named(key)} stands twice as an option.", "Keep one of them.")
@@ -129,7 +141,7 @@ class _Entry:
         self._check_certificate(fields, options)
         if "proxy" in fields:
             try:
-                fields["proxy"] = proxy_for(fields["proxy"], kind, host, port, self._environ)
+                fields["proxy"] = proxy_for(fields["proxy"], *_asked(kind, host, port, fields), self._environ)
             except BadValue as exc:
                 self._report.refuse(at(self._place, "proxy"), exc.what, exc.remedy)
         if len(self._report.problems) > before:
@@ -145,12 +157,9 @@ class _Entry:
             self._refuse("The URL has no scheme.", f"Start it with {', '.join(f'{scheme}://' for scheme in PORTS)}.")
             return None
         scheme = parts["scheme"].lower()
-        if scheme in SCHEMES:
-            self._refuse(f"{scheme}:// upstreams are not supported yet.", f"Use {', '.join(PORTS)}.")
-            return None
         if scheme not in PORTS:
             name = f"{scheme}://" if _SCHEME.fullmatch(scheme) else "This"
-            self._refuse(f"{name} is an unknown scheme.", f"Known: {', '.join((*PORTS, *SCHEMES))}.")
+            self._refuse(f"{name} is an unknown scheme.", f"Known: {', '.join(PORTS)}.")
             return None
         if not url.isascii() or not url.isprintable() or " " in url:
             self._refuse("The URL holds a space or a letter outside ASCII.", "Write it percent-encoded.")
@@ -158,6 +167,20 @@ class _Entry:
         if parts["fragment"]:
             self._refuse("The URL has a fragment (#…).", "Leave it out; write %23 for a # that is meant.")
         return parts.groupdict()
+
+    def _take_model(self, parts: Mapping[str, Any], options: dict[str, object]) -> None:
+        """Of a URL that names a model, not a place."""
+        try:
+            model = model_of(parts["authority"], parts["path"])
+        except BadValue as exc:
+            self._refuse(exc.what, exc.remedy)
+        else:
+            if model is not None:
+                options["model"] = model
+        try:
+            check_installed()
+        except BadValue as exc:
+            self._refuse(exc.what, exc.remedy)
 
     def _authority(self, parts: Mapping[str, Any]) -> tuple[str, int]:
         """Host, without brackets, and port."""
@@ -242,6 +265,14 @@ class _Entry:
             what = "The variable that it names is not set." if unset else exc.what
             self._report.refuse(place, what, "Set that variable to the upstream's key." if unset else exc.remedy)
             return None
+
+
+def _asked(kind: str, host: str, port: int, fields: Mapping[str, Any]) -> tuple[str, str, int]:
+    """What is reached in the end: kind, host and port. Where LiteLLM's providers are, is known only by `api_base`."""
+    if kind != LITELLM:
+        return kind, host, port
+    parts = urlsplit(fields.get("api_base", "https://"))
+    return parts.scheme, parts.hostname or "", parts.port or PORTS[parts.scheme]
 
 
 def _accept(value: object) -> object:

@@ -21,8 +21,9 @@ from nexus_gateway.core.errors import UpstreamInvalidResponse, UpstreamUnavailab
 from nexus_gateway.core.model import Operation
 
 from .base import Reply, Traits, UpstreamRequest
-from .grpc_call import RunningCall, StreamReply, WholeReply, closed, late, parsed, refusal
-from .grpc_status import body_of, error_body, error_status, failure_of, headers_of, truncated
+from .grpc_call import RunningCall, StreamReply, parsed, refusal
+from .grpc_status import body_of, error_body, error_status, failure_of, headers_of
+from .replies import WholeReply, closed, late, truncated
 from .tunnel import authority
 from .worker_v1.worker_pb2 import (
     OPERATION_CHAT,

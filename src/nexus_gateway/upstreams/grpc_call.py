@@ -12,26 +12,17 @@ from google.protobuf.message import DecodeError
 from grpc.aio import EOF, AioRpcError, UnaryStreamCall
 
 from nexus_gateway.core.errors import (
-    UpstreamConnectError,
     UpstreamError,
     UpstreamInvalidResponse,
-    UpstreamTimeout,
 )
 
-from .grpc_status import body_of, error_body, error_of, failure_of, truncated
+from .grpc_status import body_of, error_body, error_of, failure_of
+from .replies import WholeReply, late, too_large, truncated
 from .worker_v1.worker_pb2 import ChatStreamResponse
 
 DONE_EVENT: Final = b"data: [DONE]\n\n"
 Answer = TypeVar("Answer")
 Failure = Callable[[str], UpstreamError]  # of an upstream's name
-
-
-def late(upstream: str) -> UpstreamError:
-    return UpstreamTimeout(f"Upstream '{upstream}' did not answer in time.", upstream=upstream)
-
-
-def closed(upstream: str) -> UpstreamError:
-    return UpstreamConnectError(f"Upstream '{upstream}' is closed.", upstream=upstream)
 
 
 class RunningCall:
@@ -69,31 +60,6 @@ class RunningCall:
     async def over(self) -> None:
         """Return when nothing of it will come any more: soon after it was given up."""
         await self._call.code()
-
-
-class WholeReply:
-    """An answer that came in one message, or a refusal. Implements `base.Reply`."""
-
-    __slots__ = ("_body", "_unread", "_upstream", "headers", "status")
-
-    def __init__(self, upstream: str, status: int, headers: Mapping[str, str], body: bytes) -> None:
-        self.status = status
-        self.headers = headers
-        self._upstream = upstream
-        self._body = body
-        self._unread = True
-
-    async def read_all(self, limit_bytes: int) -> bytes:
-        if len(self._body) > limit_bytes:
-            raise too_large(self._upstream)
-        return self._body
-
-    async def read(self, deadline_s: float) -> bytes:
-        was_unread, self._unread = self._unread, False
-        return self._body if was_unread else b""
-
-    async def aclose(self) -> None:
-        """The call is over already."""
 
 
 class StreamReply:
@@ -189,7 +155,3 @@ def parsed(kind: Callable[[], Message], raw: bytes, upstream: str) -> Message:
         what = f"Upstream '{upstream}' sent what is not a message of its contract."
         raise UpstreamInvalidResponse(what, upstream=upstream) from exc
     return message  # type: ignore[no-any-return]
-
-
-def too_large(upstream: str) -> UpstreamInvalidResponse:
-    return UpstreamInvalidResponse(f"Upstream '{upstream}' sent an answer over the limit.", upstream=upstream)

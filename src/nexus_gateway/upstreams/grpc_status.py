@@ -16,10 +16,9 @@ from nexus_gateway.core.errors import (
     UpstreamDnsError,
     UpstreamError,
     UpstreamInvalidResponse,
-    UpstreamTimeout,
-    UpstreamTruncated,
 )
 
+from .replies import late, too_large, truncated
 from .worker_v1.worker_pb2 import ChatResponse, ChatStreamResponse, Error, Usage
 
 STATUS_OF: Final[Mapping[StatusCode, int]] = {
@@ -48,9 +47,9 @@ def failure_of(exc: AioRpcError, upstream: str, *, answered: bool) -> UpstreamEr
     """Why there is no answer; None when the status is one. `answered`: part of an answer had come before."""
     code, details = exc.code(), exc.details() or ""
     if code is StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE in details and not details.startswith("SERVER"):
-        return UpstreamInvalidResponse(f"Upstream '{upstream}' sent an answer over the limit.", upstream=upstream)
+        return too_large(upstream)
     if code is StatusCode.DEADLINE_EXCEEDED:
-        return UpstreamTimeout(f"Upstream '{upstream}' did not answer in time.", upstream=upstream)
+        return late(upstream)
     if answered:
         return truncated(upstream)
     if code in STATUS_OF:
@@ -58,10 +57,6 @@ def failure_of(exc: AioRpcError, upstream: str, *, answered: bool) -> UpstreamEr
     if details.startswith(_UNRESOLVED):
         return UpstreamDnsError(f"The name of upstream '{upstream}' does not resolve.", upstream=upstream)
     return UpstreamConnectError(f"Upstream '{upstream}' cannot be reached.", upstream=upstream)
-
-
-def truncated(upstream: str) -> UpstreamTruncated:
-    return UpstreamTruncated(f"Upstream '{upstream}' cut its answer.", upstream=upstream)
 
 
 def error_of(exc: AioRpcError) -> Error:

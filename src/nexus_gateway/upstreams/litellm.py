@@ -1,0 +1,115 @@
+"""The adapter for providers that LiteLLM speaks to, in this process.
+
+For:      putting an attempt to the library, and its answer into OpenAI-shaped bytes.
+Touches:  its own connections, below the library. Imported only where such an upstream is configured, off the loop: the
+          library takes seconds (docs/adr/0003).
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+from nexus_gateway.config.runtime import Timeouts, UpstreamSpec
+from nexus_gateway.core.model import Operation
+
+from .base import Reply, Traits, UpstreamRequest
+from .litellm_call import Call, Relayed, Source, StreamReply, Tasks, Translated, first_of
+from .litellm_library import litellm
+from .litellm_wire import Network, Wire
+from .litellm_words import JSON, refusal, split_members, unknown_members, whole_body
+from .replies import WholeReply, closed, late
+
+EVENTS: Final = "text/event-stream; charset=utf-8"
+CLOSING_S: Final = 2.0  # for what the library is busy with when its upstream is closed
+LONG_S: Final = 86_400.0  # for the library: deadlines are the gateway's, and a client is kept for each of its timeouts
+
+ASK: Final[dict[Operation, Callable[..., Any]]] = {
+    Operation.CHAT: litellm.acompletion,
+    Operation.COMPLETIONS: litellm.atext_completion,
+    Operation.EMBEDDINGS: litellm.aembedding,
+}
+OPENAI_LIKE: Final = frozenset({"openai", "azure", "text-completion-openai", *litellm.openai_compatible_providers})
+
+
+class LiteLLMUpstream:
+    """One configured model, or any (`litellm://`). Made and closed on the running loop. Implements `base.Upstream`."""
+
+    def __init__(self, spec: UpstreamSpec, timeouts: Timeouts, *, max_answer_bytes: int = 128 << 20) -> None:
+        self.name = spec.name
+        self.traits = Traits(spec.model, spec.stream_usage, spec.timeout_s, spec.max_concurrency, spec.mask)
+        self._network = Network(spec, timeouts, max_answer_bytes)
+        self._settings = {
+            "api_key": spec.api_key,
+            "api_base": spec.api_base,
+            "mock_response": spec.mock_response,
+            "timeout": LONG_S,
+            "max_retries": 0,
+            "num_retries": 0,
+        }
+        self._tasks = Tasks()
+        self._calls: set[Call] = set()
+        self._streams: set[StreamReply] = set()
+        self._is_closed = False
+
+    async def send(self, request: UpstreamRequest) -> Reply:
+        if self._is_closed:
+            raise closed(self.name)
+        if request.deadline_s <= asyncio.get_running_loop().time():
+            raise late(self.name)
+        model = self.traits.model or request.model
+        if self.traits.model is None and "://" in model:  # some providers take an address for a model
+            return refusal(self.name, 404, "This is not the name of a model.", param="model")
+        arguments, rest = split_members(request.operation, request.body)
+        if rest:
+            if not self._speaks_openai(model):
+                return unknown_members(self.name, rest)
+            arguments["extra_body"] = rest
+        arguments.update(self._settings, model=model)
+        if request.operation is Operation.CHAT:
+            arguments["_skip_mcp_handler"] = True  # tools are called by whoever asked
+        wire = Wire(self._network, request)
+        call = Call(self._ask(request, arguments, wire), wire, self._tasks)
+        self._calls.add(call)
+        try:
+            return await call.wait(request.deadline_s)
+        finally:
+            self._calls.discard(call)
+
+    async def check(self, deadline_s: float) -> None:
+        """Providers have nothing to ask without a request that costs."""
+
+    async def aclose(self) -> None:
+        self._is_closed = True
+        for call in tuple(self._calls):
+            call.give_up(closed)
+        for stream in tuple(self._streams):
+            stream.give_up(closed)
+        await self._tasks.over(CLOSING_S)
+        await self._network.aclose()
+
+    def _speaks_openai(self, model: str) -> bool:
+        """Whether members that the library does not know reach the provider as they are."""
+        try:
+            _, provider, *_ = litellm.get_llm_provider(model=model, api_base=self._settings["api_base"])
+        except litellm.BadRequestError:
+            return True  # the same refusal will come from the call
+        return provider in OPENAI_LIKE
+
+    async def _ask(self, request: UpstreamRequest, arguments: dict[str, Any], wire: Wire) -> Reply:
+        """Runs as a task in the call's own context."""
+        result = await ASK[request.operation](**arguments)
+        if not request.stream:
+            if wire.is_openai:
+                return WholeReply(self.name, 200, wire.headers, bytes(wire.kept))
+            return WholeReply(self.name, 200, {**wire.headers, "content-type": JSON}, whole_body(result))
+        first = await first_of(result, wire) if wire.answer is None else None
+        source: Source
+        if wire.is_openai and wire.answer is not None and (wire.answer.is_relayed or not wire.answer.was_read):
+            source, headers = Relayed(wire.answer, wire), wire.headers
+        else:
+            wants_usage = bool((arguments.get("stream_options") or {}).get("include_usage"))
+            source = Translated(result, first, wire, self._tasks, wants_usage=wants_usage)
+            headers = {**wire.headers, "content-type": EVENTS}
+        reply = StreamReply(wire.name, headers, source, self._tasks, self._streams, request.deadline_s)
+        self._streams.add(reply)
+        return reply
