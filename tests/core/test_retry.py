@@ -93,7 +93,7 @@ def test_in_any_stretch_of_time_repetitions_stay_within_the_budget(
     instants_s = list(accumulate(gap_s for gap_s, _ in traffic))
     repeated = []
     for now_s, (_, wanted) in zip(instants_s, traffic, strict=True):
-        budget.deposit(now_s)
+        budget.deposit()
         repeated.append(sum(budget.withdraw(now_s) for _ in range(wanted)))
     for begin, begin_s in enumerate(instants_s):
         for end in range(begin, len(instants_s)):
@@ -108,12 +108,12 @@ def test_an_upstream_that_is_down_under_500_requests_a_second_sees_at_most_a_fif
     healthy_s: int, down_s: int
 ) -> None:
     budget, rate_per_s = RetryBudget(), 500
-    for second in range(healthy_s):  # good times save nothing up
-        budget.deposit(float(second))
+    for _ in range(healthy_s):  # good times save nothing up
+        budget.deposit()
     offered, repeated = rate_per_s * down_s, 0
     for number in range(offered):
         now_s = healthy_s + number / rate_per_s
-        budget.deposit(now_s)
+        budget.deposit()
         repeated += budget.withdraw(now_s) + budget.withdraw(now_s)  # the limit of three attempts
     assert offered + repeated <= 1.2 * offered + 10 * (down_s + 1)
     assert repeated >= 0.99 * (0.2 * offered + 10 * (down_s - 1)), "what is affordable is granted"
@@ -121,7 +121,7 @@ def test_an_upstream_that_is_down_under_500_requests_a_second_sees_at_most_a_fif
 
 def test_a_quiet_upstream_may_be_asked_again() -> None:
     budget = RetryBudget()
-    budget.deposit(5.0)
+    budget.deposit()
     assert budget.withdraw(5.0)
 
 
@@ -129,5 +129,5 @@ def test_a_quiet_upstream_may_be_asked_again() -> None:
 def test_what_is_saved_is_worth_one_second(requests: int, quiet_s: float) -> None:
     budget = RetryBudget()
     for _ in range(requests):
-        budget.deposit(5.0)
+        budget.deposit()
     assert sum(budget.withdraw(5.0 + quiet_s) for _ in range(100)) == RETRY_FLOOR_PER_S

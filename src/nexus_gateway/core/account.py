@@ -103,12 +103,27 @@ class Account:
 
     def admit(self, principal: Principal, cost: Cost, now_s: float) -> Decision:
         """Reserve all that the request needs, or refuse and change nothing."""
+        limit = principal.requests_per_minute
+        if limit is not None and principal.tokens_per_minute is None and principal.max_concurrency is None:
+            window = self.requests
+            window.limit = limit
+            window.advance(now_s)
+            left = limit - window.total
+            if left > 0:  # the usual case, told apart for its speed
+                window.spend(1)
+                verdict = Verdict(True, limit, left - 1, window.reset_s(now_s), 0.0)
+                return Decision(verdict, hold=Hold.of(principal, 0))
         return self._decide(principal, cost, now_s, consume=True)
 
     def look(self, principal: Principal, now_s: float) -> Decision | None:
         """The refusal that even the smallest request would meet now; None if it would be admitted. Changes nothing."""
-        if self._has_room(principal):
-            return None
+        requests, slots = principal.requests_per_minute, principal.max_concurrency
+        if (
+            principal.tokens_per_minute is None
+            and (requests is None or self.requests.total < requests)
+            and (slots is None or self.open < slots)
+        ):
+            return None  # without a look at the time: what has passed meanwhile only makes more room
         decision = self._decide(principal, _SMALLEST, now_s, consume=False)
         return decision if decision.refusal is not None else None
 
@@ -129,15 +144,6 @@ class Account:
         if hold.tokens is not None:
             self.tokens.advance(now_s)
             self.tokens.settle(hold.tokens, used_tokens)
-
-    def _has_room(self, principal: Principal) -> bool:
-        """Whether there is surely room, without a look at the time: what has passed meanwhile only makes more."""
-        requests, slots = principal.requests_per_minute, principal.max_concurrency
-        return (
-            principal.tokens_per_minute is None
-            and (requests is None or self.requests.total < requests)
-            and (slots is None or self.open < slots)
-        )
 
     def is_idle(self, now_s: float) -> bool:
         return not self.open and self.requests.is_idle(now_s) and self.tokens.is_idle(now_s)
@@ -184,8 +190,7 @@ class Account:
     def _tell_requests(self, fits: bool, now_s: float) -> Verdict:
         window = self.requests
         wait_s = 0.0 if fits else window.wait_s(now_s)
-        left = window.limit - window.total  # below 0 after the limit was lowered
-        return Verdict(fits, window.limit, left if left > 0 else 0, window.reset_s(now_s), wait_s)
+        return Verdict(fits, window.limit, window.remaining(), window.reset_s(now_s), wait_s)
 
     def _tell_tokens(self, tokens: int, fits: bool, now_s: float) -> Verdict:
         budget = self.tokens

@@ -54,8 +54,10 @@ def read_credential(headers: Sequence[tuple[bytes, bytes]], fields: Mapping[byte
 
     `fields` are the headers by name, the last of each. Raises Unauthenticated when there is none, or two that differ.
     """
+    key, bearer = fields.get(b"x-api-key"), fields.get(b"authorization")
+    if key and bearer is None and len(fields) == len(headers) and b"api-key" not in fields:
+        return key
     found = [value for name in KEY_HEADERS if (value := fields.get(name)) is not None]
-    bearer = fields.get(b"authorization")
     if bearer is not None and _is_bearer(bearer):  # another scheme is meant for a proxy before us
         found.append(bearer[7:].strip())
     if len(fields) != len(headers):

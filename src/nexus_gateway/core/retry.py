@@ -77,10 +77,9 @@ class RetryBudget:
     credit: float = 0.0  # in repetitions
     paid_until_s: float | None = None  # the floor has been credited up to this instant; None: never used
 
-    def deposit(self, now_s: float) -> None:
+    def deposit(self) -> None:
         """A request has come to this upstream: its first attempt there, not a repetition."""
-        self._advance(now_s)
-        self.credit += self.ratio  # `_advance` caps it
+        self.credit += self.ratio  # capped when it is looked at, which comes to the same
 
     def withdraw(self, now_s: float) -> bool:
         """Whether one repetition is affordable; if so, it is paid for."""

@@ -175,11 +175,11 @@ class Attempt(msgspec.Struct):
         """Tell the upstream's health and the record how it ended."""
         now_s, endpoint, record, permit = self.bounds.clock(), self.endpoint, self.arrival.record, self.permit
         health, status = endpoint.health, self.status
-        if status is not None and status < 500 and not isinstance(failure, UpstreamTimeout):
-            breaker = health.breaker  # a head that nothing followed excuses nobody, itself least of all
-            if self.head_at_s > breaker.last_sign_of_life_s:
-                breaker.last_sign_of_life_s = self.head_at_s
-        meaning = Outcome.SUCCESS if outcome == OK else Outcome.NEUTRAL
+        meaning = Outcome.SUCCESS if outcome == OK else Outcome.NEUTRAL  # a success is a sign of life by itself
+        if meaning is not Outcome.SUCCESS and status is not None and status < 500:
+            breaker = health.breaker
+            if not isinstance(failure, UpstreamTimeout):  # a head that nothing followed excuses nobody, itself least
+                breaker.last_sign_of_life_s = max(breaker.last_sign_of_life_s, self.head_at_s)
         if failure is not None:
             endpoint.last_error = {"outcome": outcome, "message": failure.message, "at": time.time()}
             if isinstance(failure, UpstreamRateLimited):

@@ -122,7 +122,7 @@ class Executor:
                     continue
                 made += 1
                 if not repeat:
-                    endpoint.health.budget.deposit(now_s)
+                    endpoint.health.budget.deposit()
                 attempt = Attempt(self._bounds, call, arrival, endpoint, way.model or call.model, limit, permit)
                 answer = await attempt.run(sketch)
             except UpstreamError as exc:

@@ -9,8 +9,9 @@ reader is scheduled, and whoever gives up late cuts nothing that is no longer th
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import inf
+from types import MappingProxyType
 from typing import Final, Protocol, cast
 
 from nexus_gateway.core.errors import (
@@ -55,18 +56,18 @@ class Home(Protocol):
 class HttpReply:
     """An answer: all there, or coming in. Implements `base.Reply`."""
 
-    __slots__ = ("_deadline_s", "_tail", "_upstream", "chunks", "connection", "failure", "headers", "status", "waiter")
+    status = 0  # until the head is known
+    headers: Mapping[str, str] = MappingProxyType({})  # likewise
+    connection: "Connection | None"  # None when it will bring no more
+    failure: Exception | None = None  # raised when the chunks are used up
+    waiter: "asyncio.Future[None] | None" = None
+    _tail = b""
 
     def __init__(self, upstream: str, connection: "Connection", chunks: list[bytes], deadline_s: float) -> None:
-        self.status = 0  # until the head is known
-        self.headers: dict[str, str] = {}
         self.chunks = chunks
-        self.connection: Connection | None = connection  # None when it will bring no more
-        self.failure: Exception | None = None  # raised when the chunks are used up
-        self.waiter: asyncio.Future[None] | None = None
+        self.connection = connection
         self._upstream = upstream
         self._deadline_s = deadline_s
-        self._tail = b""
 
     async def read_all(self, limit_bytes: int) -> bytes:
         chunks, size = self.chunks, 0

@@ -81,7 +81,8 @@ class AnswerParser:
             if data[0] != _FIRST_BYTE:
                 self.fault = "something that is not HTTP"
                 return
-        if not self.has_head and len(data) > (room := MAX_HEAD_BYTES - self._barren_bytes):
+        if not self.has_head and len(data) + self._barren_bytes > MAX_HEAD_BYTES:
+            room = MAX_HEAD_BYTES - self._barren_bytes
             self.feed(data[:room])
             if not self.has_head:
                 self.fault = self.fault or "a head that is too large"
@@ -97,10 +98,10 @@ class AnswerParser:
                 self.reusable = False
             elif self.fault is None:
                 self.fault = "broken HTTP"
-        if len(self.chunks) > pieces + 1:
-            self.chunks[pieces:] = [b"".join(self.chunks[pieces:])]  # a flood of tiny chunks is a flood of objects
         if self.complete or self.fault is not None:
             return
+        if len(self.chunks) > pieces + 1:
+            self.chunks[pieces:] = [b"".join(self.chunks[pieces:])]  # a flood of tiny chunks is a flood of objects
         if self.size == size:
             self._barren_bytes += len(data)
             if self._barren_bytes > MAX_HEAD_BYTES:
@@ -132,8 +133,8 @@ class AnswerParser:
         name = name.lower()
         if name not in _READ or self.has_head:
             return  # nothing to us, or a trailer
-        if (kept := _KEPT.get(name)) is not None:
-            self.headers.setdefault(kept, value.decode("latin-1"))
+        if name in _KEPT:
+            self.headers.setdefault(_KEPT[name], value.decode("latin-1"))
         elif name == b"content-length":
             self._until_close = False
             if int(value) > self._limit_bytes:
