@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Final, Self, cast
 
 STREAM_HEAD: Final = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+MANY: Final = 2048  # who wait to be accepted: a test with a thousand clients must not wait for their second try
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
 Script = Callable[["Peer"], Awaitable[None]]

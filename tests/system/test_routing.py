@@ -246,6 +246,53 @@ async def test_a_flapping_upstream_is_never_seen_and_comes_back() -> None:
         assert {record.status for record in running.records.finished_records} == {200}
 
 
+@pytest.mark.timeout(60)  # a thousand of anything take long on a busy machine
+async def test_with_a_thousand_waiting_an_upstream_that_heals_is_found_by_one_and_not_flooded_by_the_rest() -> None:
+    """The others stay with who can take them; traffic comes back little by little, within the reset time."""
+    healthy, probing, probed = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        while True:
+            await peer.receive()
+            if not healthy.is_set():
+                await peer.send(plain(b"{}", status=503))
+                continue
+            probing.set()
+            await probed.wait()
+            await peer.send(says("m"))
+
+    reset_s = 2.0
+    settings = {
+        "FALLBACKS": "m=good",
+        "CIRCUIT_BREAKER_MAX_FAILURES": "1",
+        "CIRCUIT_BREAKER_RESET_SECONDS": f"{reset_s}",
+        "REQUEST_TIMEOUT_SECONDS": "50",
+        "CONNECT_TIMEOUT_SECONDS": "50",
+    }
+    async with (
+        servers(m=script, good=answers_well("good")) as (up, upstreams),
+        gateway(settings, upstreams) as running,
+    ):
+        assert who(await chat(running.port)) == "good"
+        healthy.set()
+        probed_for = asyncio.create_task(probing.wait())
+        while not probed_for.done():  # one of those who come finds that the open period is over
+            asking = asyncio.create_task(chat(running.port))
+            await asyncio.wait([asking, probed_for], return_when=asyncio.FIRST_COMPLETED)
+        waiting = await asyncio.gather(*(chat(running.port) for _ in range(1000)))
+        assert Counter([who(answer) for answer in waiting]) == {"good": 1000}
+        probed.set()
+        probed_s = time.monotonic()
+        assert who(await asking) == "m"
+        at_first = await ask(running, 10)
+        assert at_first["good"] >= 3, "a tenth at first, and more with the time"
+        assert sum(len(peer.requests) for peer in up["m"].peers) == 2 + at_first["m"]
+        while (await ask(running, 20))["m"] < 20:
+            pass
+        assert time.monotonic() - probed_s < reset_s
+        assert {record.status for record in running.records.finished_records} == {200}
+
+
 async def test_one_clients_bad_requests_never_open_a_breaker_nor_keep_others_out_of_one_that_heals() -> None:
     healthy = asyncio.Event()
 

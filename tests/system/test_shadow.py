@@ -6,12 +6,14 @@ import time
 
 import pytest
 
+from nexus_gateway.pipeline.shadow import CONCURRENCY, MAX_WAITING
 from tests.support.gateway import Running, gateway
 from tests.support.http_client import chat
 from tests.support.raw_server import LAST_CHUNK, STREAM_HEAD, Peer, RawServer, answering, chunk, plain
 
 pytestmark = pytest.mark.anyio
 
+CALLERS = 1000
 OK = plain(b'{"choices":[{"index":0,"message":{"content":"other"},"finish_reason":"stop"}]}')
 
 
@@ -123,3 +125,53 @@ async def test_mirrors_take_nothing_from_callers_of_the_candidate() -> None:
             await (await candidate.peer(0)).received.wait()
             body = json.dumps({"model": "candidate", "messages": [{"role": "user", "content": "direct"}]}).encode()
             assert (await chat(running.port, body=body)).status == 200
+
+
+@pytest.mark.timeout(60)  # a thousand of anything take long on a busy machine
+async def test_beside_a_thousand_waiting_callers_mirrors_are_bounded_and_nobody_waits_for_them() -> None:
+    everybody = asyncio.Event()
+    waiting = 0
+
+    async def answers_when_all_are_there(peer: Peer) -> None:
+        nonlocal waiting
+        while True:
+            await peer.receive()
+            waiting += 1
+            if waiting >= CALLERS:
+                everybody.set()
+            await everybody.wait()
+            await peer.send(OK)
+
+    async def hangs(peer: Peer) -> None:
+        await peer.receive()
+        await peer.closed.wait()
+
+    async with RawServer(answers_when_all_are_there) as primary, RawServer(hangs) as candidate:
+        upstreams = f"m=http://127.0.0.1:{primary.port};candidate=http://127.0.0.1:{candidate.port}"
+        async with gateway(shadowing(REQUEST_TIMEOUT_SECONDS="50", CONNECT_TIMEOUT_SECONDS="50"), upstreams) as running:
+            answers = await asyncio.gather(*(chat(running.port) for _ in range(CALLERS)))
+            assert {answer.status for answer in answers} == {200}
+            counted = await sample(running, "nexus_shadow_requests_total")
+            assert counted == {SENT: CONCURRENCY, '{outcome="dropped: queue"}': CALLERS - CONCURRENCY - MAX_WAITING}
+            assert len(candidate.peers) <= CONCURRENCY
+
+
+@pytest.mark.parametrize("candidate", ["http://127.0.0.1:9", "mock://local?delay_ms=30000"], ids=["dead", "slow"])
+async def test_the_slowest_callers_are_no_slower_beside_a_candidate_in_trouble(candidate: str) -> None:
+    """Against the same requests without a shadow, in turns; by the best of a few rounds, for a busy machine."""
+
+    async def took_s(running: Running) -> float:
+        began_s = time.monotonic()
+        assert (await chat(running.port)).status == 200
+        return time.monotonic() - began_s
+
+    async with (
+        gateway({}, "m=mock://local") as usual,
+        gateway(shadowing(), f"m=mock://local;candidate={candidate}") as shadowed,
+    ):
+        differences_s = []
+        for _ in range(5):
+            pairs = [(await took_s(usual), await took_s(shadowed)) for _ in range(100)]
+            slowest_s, slowest_beside_s = (sorted(times_s)[98] for times_s in zip(*pairs, strict=True))
+            differences_s.append(slowest_beside_s - slowest_s)
+        assert min(differences_s) < 0.005
