@@ -11,10 +11,10 @@ const WORDS = {
     lost: "No answer: what you see is old", not_open: "The gateway answered with status {status}.",
     this_process: "this process", all_processes: "all processes through Redis",
     up: "version {version} · up {time} · {scope}",
-    requests: "Requests", per_second: "/s", last_minute: "{count} in the last minute",
+    requests: "Requests", per_second: "/s", in_flight_note: "{count} in flight",
     failed: "Failed", failed_note: "{count} of {total}", refused: "Refused", refused_note: "4xx and limits, last minute",
     first_byte: "First byte, streams", answer: "Plain answers", quantiles: "p95 {p95} · p99 {p99}",
-    tokens: "Tokens", tokens_note: "{prompt} in · {completion} out", in_flight: "In flight", now: "now",
+    tokens: "Tokens", tokens_note: "{prompt} in · {completion} out", in_flight: "In flight",
     left_note: "{count} left by their callers",
     requests_chart: "Requests per second", tokens_chart: "Tokens per second",
     answered: "answered", legend_refused: "refused", legend_failed: "failed", prompt: "in", completion: "out",
@@ -23,7 +23,7 @@ const WORDS = {
     first_token: "First token", last_error: "Last error", isolate: "Isolate", restore: "Restore", sure: "Isolate now?",
     unheard: "{name}: the gateway did not do it ({why}).",
     s_closed: "closed", s_open: "open", s_half_open: "half-open", s_isolated: "isolated", s_cooling: "cooling",
-    s_failing: "failing its checks", s_ramp: "closed, {share} of traffic", wait: "{state}, {time}",
+    s_failing: "failing its checks", s_starting: "starting", s_ramp: "closed, {share} of traffic", wait: "{state}, {time}",
     keys: "Keys and tokens", keys_count: "{first}–{last} of {total}", caller: "Caller", models: "Models",
     requests_per_minute: "Requests / min", tokens_per_minute: "Tokens / min", concurrency: "At once",
     unlimited: "unlimited", all: "all", tokens_of: "tokens of {subject}", other_tokens: "all other tokens",
@@ -41,10 +41,10 @@ const WORDS = {
     lost: "응답 없음: 이전 값을 표시하고 있습니다", not_open: "게이트웨이가 상태 {status}로 응답했습니다.",
     this_process: "이 프로세스", all_processes: "Redis를 공유하는 모든 프로세스",
     up: "버전 {version} · 가동 {time} · {scope}",
-    requests: "요청", per_second: "/초", last_minute: "최근 1분 {count}건",
+    requests: "요청", per_second: "/초", in_flight_note: "처리 중 {count}건",
     failed: "실패", failed_note: "{total}건 중 {count}건", refused: "거절", refused_note: "4xx와 한도, 최근 1분",
     first_byte: "첫 바이트, 스트림", answer: "일반 응답", quantiles: "p95 {p95} · p99 {p99}",
-    tokens: "토큰", tokens_note: "입력 {prompt} · 출력 {completion}", in_flight: "처리 중", now: "현재",
+    tokens: "토큰", tokens_note: "입력 {prompt} · 출력 {completion}", in_flight: "처리 중",
     left_note: "호출자가 떠난 요청 {count}",
     requests_chart: "초당 요청", tokens_chart: "초당 토큰",
     answered: "응답", legend_refused: "거절", legend_failed: "실패", prompt: "입력", completion: "출력",
@@ -53,7 +53,7 @@ const WORDS = {
     first_token: "첫 토큰", last_error: "마지막 오류", isolate: "격리", restore: "복귀", sure: "지금 격리할까요?",
     unheard: "{name}: 게이트웨이가 처리하지 않았습니다 ({why}).",
     s_closed: "닫힘(정상)", s_open: "열림(차단)", s_half_open: "반열림(확인 중)", s_isolated: "격리됨", s_cooling: "대기",
-    s_failing: "상태 검사 실패", s_ramp: "닫힘, 트래픽 {share}", wait: "{state}, {time}",
+    s_failing: "상태 검사 실패", s_starting: "시작 중", s_ramp: "닫힘, 트래픽 {share}", wait: "{state}, {time}",
     keys: "키와 토큰", keys_count: "{total}개 중 {first}–{last}", caller: "호출자", models: "모델",
     requests_per_minute: "요청 / 분", tokens_per_minute: "토큰 / 분", concurrency: "동시 요청",
     unlimited: "제한 없음", all: "전체", tokens_of: "{subject}의 토큰", other_tokens: "그 밖의 모든 토큰",
@@ -221,16 +221,15 @@ function showTiles({ in_flight, lately }) {
   const share = total ? lately.failed / total : 0;
   const quantiles = ({ p95, p99 }) => say("quantiles", { p95: duration(p95), p99: duration(p99) });
   at("tiles").replaceChildren(
-    tile(say("requests"), rate(per(total)), say("per_second"), say("last_minute", { count: number(total) })),
+    tile(say("requests"), rate(per(total)), say("per_second"), say("in_flight_note", { count: number(in_flight) })),
     tile(say("failed"), percent(share), "", say("failed_note", { count: number(lately.failed), total: number(total) }),
       share >= 0.01),
-    tile(say("refused"), number(lately.refused), "", say("refused_note")),
+    tile(say("refused"), number(lately.refused), "",
+      lately.left ? say("left_note", { count: number(lately.left) }) : say("refused_note")),
     tile(say("first_byte"), duration(lately.first_byte_s.p50), "", quantiles(lately.first_byte_s)),
     tile(say("answer"), duration(lately.answer_s.p50), "", quantiles(lately.answer_s)),
     tile(say("tokens"), rate(per(lately.prompt_tokens + lately.completion_tokens)), say("per_second"),
       say("tokens_note", { prompt: short(lately.prompt_tokens), completion: short(lately.completion_tokens) })),
-    tile(say("in_flight"), number(in_flight), "",
-      lately.left ? say("left_note", { count: number(lately.left) }) : say("now")),
   );
 }
 
@@ -374,10 +373,11 @@ async function change(name, action) {
   if (key) await again();
 }
 
-function stateOf({ isolated, failing_checks, breaker, cooling_s }) {
+function stateOf({ isolated, starting, failing_checks, breaker, cooling_s }) {
   const waiting = (word, seconds) => say("wait", { state: say(word), time: duration(Math.ceil(seconds)) });
   if (isolated) return [say("s_isolated"), "still"];
   if (breaker.state === "open") return [breaker.wait_s ? waiting("s_open", breaker.wait_s) : say("s_open"), "bad"];
+  if (starting) return [say("s_starting"), "warn"];
   if (failing_checks) return [say("s_failing"), "bad"];
   if (breaker.state !== "closed") return [say("s_half_open"), "warn"];
   if (cooling_s > 0) return [waiting("s_cooling", cooling_s), "warn"];
