@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,15 +15,19 @@ from tests.support.serving import serving
 
 SCRIPT = Path(__file__).parents[2] / "gateway/scripts/grpc_agent_smoke.py"
 
+OWN_PYTHON = SCRIPT.parents[2] / ".venv/bin/python"
+BARE = (sys.executable, "-S")  # sees neither the gateway nor its libraries
+Outcome = tuple[int | None, str, str]  # exit status, stdout and stderr
+
 pytestmark = pytest.mark.anyio
 
 
-async def smoke(**environ: str) -> tuple[int | None, str, str]:
-    """Exit status, stdout and stderr."""
+async def smoke(*, python: Sequence[str] = (sys.executable,), script: Path = SCRIPT, **environ: str) -> Outcome:
+    """Runs it; `python` is what runs it."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("GATEWAY_", "NEXUS_"))}
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        str(SCRIPT),
+        *python,
+        str(script),
         env={**inherited, **environ},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -59,3 +65,18 @@ async def test_a_gateway_that_is_not_there_is_said_so() -> None:
     status, _, complained = await smoke(NEXUS_URL="http://127.0.0.1:9")
     assert status == 1
     assert "expected a gateway at http://127.0.0.1:9" in complained
+
+
+@pytest.mark.skipif(not OWN_PYTHON.exists(), reason="the tests run in another environment than that of the Makefile")
+async def test_run_by_a_python_without_the_libraries_it_finds_its_own() -> None:
+    status, _, complained = await smoke(python=BARE, NEXUS_URL="http://127.0.0.1:9")
+    assert status == 1
+    assert "expected a gateway at http://127.0.0.1:9" in complained
+
+
+async def test_where_there_is_none_it_names_the_command_that_is_missing(tmp_path: Path) -> None:
+    scripts = tmp_path / "gateway/scripts"
+    shutil.copytree(SCRIPT.parent, scripts)
+    status, told, complained = await smoke(python=BARE, script=scripts / SCRIPT.name)
+    assert (status, told) == (1, "")
+    assert complained == "nexus_gateway, grpc cannot be imported: run `make run` or `pip install -e .` first\n"

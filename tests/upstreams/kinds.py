@@ -162,8 +162,8 @@ async def http(
 async def https(
     behaviour: MockSpec = USUAL, *, cut_bytes: int | None = None, limit_bytes: int = USUAL_LIMIT_BYTES
 ) -> AsyncIterator[Bench]:
-    authority, tls = _authority()
-    with authority.cert_pem.tempfile() as ca_file:
+    known, tls = authority()
+    with known.cert_pem.tempfile() as ca_file:
         options: dict[str, Any] = {"kind": "https", "ca_file": ca_file}
         async with http(behaviour, cut_bytes=cut_bytes, limit_bytes=limit_bytes, tls=tls, **options) as bench:
             yield bench
@@ -210,7 +210,7 @@ def _seen(worker: Worker) -> list[Seen]:
 
 
 @functools.cache
-def _authority() -> tuple[trustme.CA, ssl.SSLContext]:
+def authority() -> tuple[trustme.CA, ssl.SSLContext]:
     """One for all: making keys takes a while."""
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
