@@ -18,7 +18,7 @@ SPEC = UpstreamSpec(name="east", kind="http", host="127.0.0.1", port=0, base_pat
 
 @asynccontextmanager
 async def http_upstream(
-    port: int, *, connect_s: float = 1.0, max_answer_bytes: int = 1 << 20, **spec: Any
+    port: int, *, connect_s: float = 5.0, max_answer_bytes: int = 1 << 20, **spec: Any
 ) -> AsyncIterator[HttpUpstream]:
     """An adapter for 127.0.0.1:`port`, closed at the end. `spec` changes fields of its UpstreamSpec."""
     upstream = HttpUpstream(

@@ -96,6 +96,19 @@ class UpstreamContract:
         assert ("안녕 hello" if bench.echoes else "") in said(answer["choices"][0]["message"])
         assert answer["usage"]["total_tokens"] > answer["usage"]["completion_tokens"] > 0
 
+    @shows("plain")
+    async def test_a_body_arrives_as_it_was_written(self, kind: Kind) -> None:
+        body = (
+            b'{ "model":"m","messages":[{"role":"user","content":"\\u0068i"}] ,"n":null,"f":1.50,'
+            b'"big":123456789012345678901234567890,"extra_body":{"top_k":40}}'
+        )
+        async with kind() as bench:
+            reply = await bench.send_bytes(body)
+            assert reply.status == 200
+            await reply.aclose()
+            if bench.seen is not None:
+                assert [seen.body for seen in bench.seen()] == [body]
+
     @shows("stream")
     async def test_a_streamed_chat_says_what_the_plain_one_says(self, kind: Kind) -> None:
         async with kind() as bench:

@@ -104,6 +104,13 @@ class Bench:
             )
         )
 
+    async def send_bytes(self, body: bytes) -> Reply:
+        """A chat that is written already."""
+        if self.engine_model is not None:
+            pytest.skip("an engine has a model of its own to be asked for")
+        deadline_s = asyncio.get_running_loop().time() + self.patience_s
+        return await self.upstream.send(UpstreamRequest(Operation.CHAT, "m", body, False, (), REQUEST_ID, deadline_s))
+
 
 class Kind(Protocol):
     def __call__(
@@ -149,7 +156,7 @@ async def http(
         fields = {"kind": "http", "base_path": "/v1", "api_key": OWN_KEY, "forward_headers": forwarded, **spec}
         upstream = HttpUpstream(
             UpstreamSpec(NAME, host="127.0.0.1", port=server.port, **fields),
-            Timeouts(connect_s=2.0),
+            Timeouts(connect_s=5.0),
             max_answer_bytes=limit_bytes,
         )
         travelling = frozenset({"user-agent", "openai-beta", "traceparent", FORWARDED})
@@ -175,7 +182,7 @@ async def grpc(
 ) -> AsyncIterator[Bench]:
     async with left_as_found(), grpc_worker(behaviour) as worker:
         spec = UpstreamSpec(NAME, "grpc", "127.0.0.1", worker.port, "")
-        upstream = GrpcUpstream(spec, Timeouts(connect_s=1.0), max_answer_bytes=limit_bytes)
+        upstream = GrpcUpstream(spec, Timeouts(connect_s=5.0), max_answer_bytes=limit_bytes)
         async with closing(upstream):
             yield Bench(upstream, worker.model, lambda: _seen(worker), frozenset({"traceparent"}), wire=worker)
             await worker.model.reach(0)

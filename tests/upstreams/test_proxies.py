@@ -46,7 +46,7 @@ def ca_file(authority: trustme.CA) -> Iterator[str]:
         yield str(Path(path))
 
 
-def adapter(spec: UpstreamSpec, connect_s: float = 2.0) -> Upstream:
+def adapter(spec: UpstreamSpec, connect_s: float = 5.0) -> Upstream:
     timeouts = Timeouts(connect_s=connect_s)
     return GrpcUpstream(spec, timeouts) if spec.kind.startswith("grpc") else HttpUpstream(spec, timeouts)
 
