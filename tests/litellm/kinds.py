@@ -29,7 +29,9 @@ async def litellm(
         )
         travelling = frozenset({"user-agent", "openai-beta", "traceparent", FORWARDED})
         async with closing(upstream):
-            yield Bench(upstream, server.model, lambda: server.seen, travelling, has_key=True, wire=server)
+            yield Bench(
+                upstream, server.model, lambda: server.seen, travelling, has_key=True, wire=server, rewrites=True
+            )
             await server.model.reach(0)
 
 

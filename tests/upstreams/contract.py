@@ -96,13 +96,15 @@ class UpstreamContract:
         assert ("안녕 hello" if bench.echoes else "") in said(answer["choices"][0]["message"])
         assert answer["usage"]["total_tokens"] > answer["usage"]["completion_tokens"] > 0
 
-    @shows("plain")
+    @shows("verbatim")
     async def test_a_body_arrives_as_it_was_written(self, kind: Kind) -> None:
         body = (
             b'{ "model":"m","messages":[{"role":"user","content":"\\u0068i"}] ,"n":null,"f":1.50,'
             b'"big":123456789012345678901234567890,"extra_body":{"top_k":40}}'
         )
         async with kind() as bench:
+            if bench.rewrites:
+                pytest.skip("the library writes requests anew")
             reply = await bench.send_bytes(body)
             assert reply.status == 200
             await reply.aclose()

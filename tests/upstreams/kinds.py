@@ -67,7 +67,8 @@ class Bench:
 
     `seen`: requests as they came over the wire, None where nobody looks; `travelling`: the caller's headers that must
     be among theirs; `has_key`: our own credential too. `wire`: what can be told to send garbage.
-    `echoes`: the model repeats its question, and answers the same question with the same words.
+    `echoes`: the model repeats its question, and answers the same question with the same words. `rewrites`: what the
+    model is asked is not what was sent, byte for byte.
     """
 
     upstream: Upstream
@@ -77,6 +78,7 @@ class Bench:
     has_key: bool = False
     wire: Wire | None = None
     echoes: bool = True
+    rewrites: bool = False
     patience_s: float = 5.0
     engine_model: str | None = None
 

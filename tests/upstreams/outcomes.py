@@ -22,6 +22,7 @@ NO: Final = "–"
 
 CAPABILITIES: Final[Mapping[str, str]] = {
     "plain": "plain answers",
+    "verbatim": "a request arrives byte for byte, whatever the gateway does not know of it",
     "stream": "streams",
     "usage": "`usage`, in streams too",
     "choices": "several choices (`n`)",
