@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from . import international, korean, mail, secrets
-from .evidence import DIGITS, SEPARATORS, Check, Detector, Find, Hit, Number, Rule, Word, leading_digits
+from .evidence import DIGITS, SEPARATORS, Check, Detector, Find, Hit, Number, Rule, Word, leading_digits, pairs
 from .linear import BadPattern, Search, has, prefixer, searcher, spans, whole
 
 BARE_NUMBER: Final = r"\b\d{9,19}\b"
@@ -20,6 +20,8 @@ _GOES_ON: Final = frozenset(bytes((byte,)) for byte in DIGITS + b"-")
 _MOST_DIGITS: Final = 19  # of one number
 _SHORTEST_TABLE: Final = 24  # bytes: five groups of four
 _UNDERSCORE: Final = ord("_")
+_HYPHEN: Final = ord("-")
+_DATE_BYTES: Final = len("2026-11-24")
 _TYPE_NAME: Final = whole(r"[A-Z][A-Z0-9_]{0,31}")
 _SPLITS_CHARACTERS: Final = r"\C"
 
@@ -77,7 +79,7 @@ class Detection:
         shapes = [shape for detector in chosen for shape in detector.shapes]
         numbers = [SPACED_DIGITS, BARE_NUMBER] if any(detector.checks for detector in chosen) else []
         self._shapes = searcher("|".join(dict.fromkeys(shapes + numbers))) if shapes else None
-        self._checks = _by_length(chosen)
+        self._checks = _by_length_and_begin(chosen)
         self._words = _by_lead(chosen)
         self._tables = [detector.table for detector in chosen if detector.table]
         self._finders = [(detector.sign, detector.find) for detector in chosen if detector.find]
@@ -99,25 +101,30 @@ class Detection:
     def _find_shapes(self, search: Search, text: bytes) -> list[Hit]:
         hits = []
         at, size = 0, len(text)
+        judge = self._judge
         while at < size:
             start, end = search(text, at, size)[0]
             if start < 0:
                 break
-            if text[start] == _UNDERSCORE:
+            lead = text[start]
+            if lead == _UNDERSCORE:
                 start += 1
-            if end - start >= _SHORTEST_TABLE and _is_table(text, start, end):
+                lead = text[start]
+            length = end - start
+            if length == _DATE_BYTES and text[start + 4] == _HYPHEN == text[start + 7] and lead in DIGITS:
+                at = end  # a date, as most numbers with hyphens are; no other begins within
+            elif length >= _SHORTEST_TABLE and _is_table(text, start, end):
                 for table in self._tables:
                     hits += table(text, start, end)
                 at = end
-            elif (hit := self._judge(text, start, end)) is not None:
+            elif (hit := judge(text, start, end, lead)) is not None:
                 hits.append(hit)
                 at = hit[1]
             else:
                 at = _behind(text, start, end)
         return hits
 
-    def _judge(self, text: bytes, start: int, end: int) -> Hit | None:
-        lead = text[start]
+    def _judge(self, text: bytes, start: int, end: int, lead: int) -> Hit | None:
         if lead in _NUMBER_LEADS:
             hit = self._judge_number(text, start, end)
             if hit is not None:
@@ -137,7 +144,7 @@ class Detection:
     def _judge_number(self, text: bytes, start: int, end: int) -> Hit | None:
         piece = text[start:end]
         digits = piece.translate(None, SEPARATORS)
-        checks = self._checks.get(len(digits))
+        checks = self._checks.get((len(digits), digits[:2]))
         if checks is None:
             return None
         number = Number(text, start, end, piece, digits)
@@ -161,11 +168,12 @@ def _behind(text: bytes, start: int, end: int) -> int:
     return start + (digits or 1)
 
 
-def _by_length(chosen: Iterable[Detector]) -> Mapping[int, list[Check]]:
-    checks: dict[int, list[Check]] = {}
+def _by_length_and_begin(chosen: Iterable[Detector]) -> Mapping[tuple[int, bytes], list[Check]]:
+    checks: dict[tuple[int, bytes], list[Check]] = {}
     for detector in chosen:
         for length, check in detector.checks.items():
-            checks.setdefault(length, []).append(check)
+            for begin in detector.begins or pairs(0, 99):
+                checks.setdefault((length, begin), []).append(check)
     return checks
 
 

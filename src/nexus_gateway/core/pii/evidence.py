@@ -33,6 +33,10 @@ _OTHER_NUMBER: Final = searcher(
 )
 
 
+_BEHIND_LABEL: Final = b" \t\n:=#\"'()[]"
+_NO_LABEL: Final = frozenset((b"", *(bytes((digit,)) for digit in DIGITS)))  # what no label ends with
+
+
 class Rule(NamedTuple):
     """Why something is masked. `type` is what the placeholder says; several detectors may share one."""
 
@@ -85,7 +89,8 @@ class Number:
     def is_labelled_otherwise(self) -> bool:
         """Whether the words right before it call it an order number, a timestamp or the like."""
         if self._labelled is None:
-            self._labelled = has(_OTHER_NUMBER, self.text[max(0, self.start - 64) : self.start])
+            before = self.text[max(0, self.start - 64) : self.start]
+            self._labelled = before.rstrip(_BEHIND_LABEL)[-1:] not in _NO_LABEL and has(_OTHER_NUMBER, before)
         return self._labelled
 
     def near(self, words: Search, before: int = 120, after: int = 60) -> bool:
@@ -93,11 +98,11 @@ class Number:
         return is_near(self.text, self.start, self.end, words, before, after)
 
     def _stands_alone(self) -> bool:
-        start, end = self.start, self.end
-        before, after = self.text[max(0, start - 12) : start], self.text[end : end + 12]
-        left, right = before[-1:], after[:1]
+        start, end, text = self.start, self.end, self.text
+        left, right = text[max(0, start - 1) : start], text[end : end + 1]
         if left in _OPEN and right in _OPEN:
             return True
+        before, after = text[max(0, start - 12) : start], text[end : end + 12]
         if left.isdigit() or right.isdigit():
             return False
         if (left == b"-" or left.isalpha()) and not has(_PHONE_LABEL, before):
@@ -128,19 +133,25 @@ class Detector:
     `shapes` are RE2 alternatives for where it may stand. `checks` judge a number by how many digits it has, `word` a
     match that begins with one of the bytes `leads`, `table` one with more digits than a number has. `find` is for what
     no bounded pattern finds, in text that holds `sign`. `hints` are what to look for in a raw body, when that is not
-    the shapes themselves.
+    the shapes themselves. `begins`: the first two digits of every number that the checks accept; empty: any.
     """
 
     name: str
     about: str
     shapes: tuple[str, ...] = ()
     checks: Mapping[int, Check] = field(default_factory=dict)
+    begins: frozenset[bytes] = frozenset()
     word: Word | None = None
     leads: bytes = b""
     table: Table | None = None
     find: Find | None = None
     sign: bytes = b""
     hints: tuple[str, ...] = ()
+
+
+def pairs(first: int, last: int) -> frozenset[bytes]:
+    """Two digits each: `pairs(8, 11)` are 08, 09, 10 and 11."""
+    return frozenset(b"%02d" % number for number in range(first, last + 1))
 
 
 def number_at(text: bytes, start: int, end: int) -> Number:

@@ -8,10 +8,13 @@ inside a JSON string, twice or three times over, reads like plain text. That is 
 no detector minds, and it never splits an escape, so a source in which spans are replaced stays well-formed.
 """
 
+import re
 import unicodedata
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from typing import Final
+
+import msgspec
 
 from .linear import NOWHERE, Search, searcher
 
@@ -20,8 +23,8 @@ _DASHES: Final = "\u2010\u2011\u2012\u2013\u2014\u2015\u2043\u2212\ufe58\ufe63\u
 _DOTS: Final = "\u3002\uff61"  # IDNA reads them as dots
 _INVISIBLE: Final = "\u034f\u115f\u1160\u3164\uffa0\u180b\u180c\u180d"
 _SIMPLE_ESCAPES: Final = ((b"\\n", b"\n\n"), (b"\\t", b"\t\t"), (b"\\r", b"\r\r"), (b'\\"', b'""'))
-_LINE_BREAKS: Final = "nrbf"
-_HEX: Final = frozenset("0123456789abcdefABCDEF")
+_LETTERS: Final = {**dict.fromkeys("nrbf", "\n"), "t": "\t"}
+_HEX: Final = "[0-9A-Fa-f]"
 
 
 def _code_points() -> Iterator[int]:
@@ -89,7 +92,13 @@ def as_class(codes: Iterable[int]) -> str:
     return "[" + "".join(rf"\x{{{first:x}}}-\x{{{last:x}}}" for first, last in ranges) + "]"
 
 
+_decode_string: Final = msgspec.json.Decoder(str).decode
 _needs_map: Final[Search] = searcher(r"\\[u/bf]|" + as_class([0, *_FOLDED]))
+
+
+_ESCAPE: Final = re.compile(  # a run of backslashes with what it escapes, if anything
+    rf"""\\+(?:u(?:([dD][89abAB]{_HEX}{{2}})\\+u([dD][c-fC-F]{_HEX}{{2}})|({_HEX}{{4}}))|([nrtbf"/]))?"""
+)
 
 
 class Folded:
@@ -98,49 +107,106 @@ class Folded:
     `source_span` must be asked from left to right: it remembers how far it has counted.
     """
 
-    __slots__ = ("_begins", "_counted", "_marks", "_source", "_unfolded", "text")
+    __slots__ = (
+        "_begins",
+        "_counted",
+        "_is_decoded",
+        "_is_translated",
+        "_marks",
+        "_raw",
+        "_source",
+        "is_mapped",
+        "text",
+    )
 
     def __init__(self, raw: bytes) -> None:
         self.text = raw
-        self._marks: list[int] | None = None
+        self.is_mapped = False  # whether positions in the text are not those in the source
         if _needs_map(raw, 0, len(raw))[0] != NOWHERE:
-            self._fold(raw.decode("utf-8", "replace"))
+            self.is_mapped = True
+            self._raw = raw
+            self._counted = [0, 0, 0, 0]
+            self._is_decoded = b"\\" in raw and self._decode()
+            if not self._is_decoded:
+                self._fold()
         elif b"\\" in raw:
             for escape, same_length in _SIMPLE_ESCAPES:
                 raw = raw.replace(escape, same_length)
             self.text = raw
 
-    @property
-    def is_mapped(self) -> bool:
-        """Whether positions in the text are not those in the source."""
-        return self._marks is not None
-
     def source_span(self, start: int, end: int) -> tuple[int, int]:
         """Where the source says what `text[start:end]` says: whole escapes, whole characters."""
-        if self._marks is None:
+        if not self.is_mapped:
             return start, end
+        if self._is_decoded:
+            at = self._place_of(start, end)
+            if at >= 0:
+                return at, at + end - start
+            self._is_decoded = False
+            self._counted = [0, 0, 0, 0]
+            self._fold()
         start, end = self._to_chars(start), self._to_chars(end)
         return self._to_bytes(self._begin_of(start)), self._to_bytes(self._end_of(end))
 
-    def _fold(self, source: str) -> None:
+    # ---- the usual case: JSON escapes of one depth, and nothing that does not fold one to one
+
+    def _decode(self) -> bool:
+        """Read it as a JSON decoder does, if that makes one character of the folded text of each."""
+        try:
+            decoded = _decode_string(b'"%b"' % self._raw)
+        except msgspec.DecodeError:
+            return False
+        text = decoded.encode()
+        self._is_translated = _needs_map(text, 0, len(text))[0] != NOWHERE
+        if self._is_translated or "\\" in decoded:
+            decoded = decoded.translate(_TABLE)
+            if _MARK in decoded:
+                return False
+            text = decoded.encode()
+        self.text = text
+        return True
+
+    def _place_of(self, start: int, end: int) -> int:
+        """Where it stands in the source letter by letter, behind what was asked for before; -1 if it does not."""
+        known, raw_known, _, _ = self._counted
+        at = self._raw.find(self.text[start:end], raw_known)
+        if at < 0 or start < known:
+            return -1
+        try:
+            between = _decode_string(b'"%b"' % self._raw[raw_known:at])
+        except msgspec.DecodeError:
+            return -1
+        if self._is_translated:
+            between = between.translate(_TABLE)
+        if between.encode() != self.text[known:start]:
+            return -1
+        self._counted[:2] = end, at + end - start
+        return at
+
+    # ---- whatever else there is
+
+    def _fold(self) -> None:
+        source = self._raw.decode("utf-8", "replace")
         marked = source.translate(_TABLE)
         pieces: list[str] = []
         marks: list[int] = []  # in the folded text: where a unit begins, where it ends, the next one begins, …
         begins: list[int] = []  # the same places in the source
         at = size = 0
         while (unit := marked.find(_MARK, at)) >= 0:
+            escape = _ESCAPE.match(source, unit)
+            if escape is None:
+                end, plain = unit + 1, _FOLDED.get(ord(source[unit]), "")
+            else:
+                end, plain = escape.end(), _read_escape(escape)
             size += unit - at
-            pieces.append(marked[at:unit])
-            at, plain = _read_unit(source, unit)
-            pieces.append(plain)
+            pieces += marked[at:unit], plain
             marks += size, size + len(plain)
-            begins += unit, at
+            begins += unit, end
             size += len(plain)
+            at = end
         pieces.append(marked[at:])
-        self._unfolded, self._marks, self._begins = source, marks, begins
-        folded = "".join(pieces)
-        self.text = folded.encode()
-        self._counted = [0, 0, 0, 0]  # bytes and characters of the text, characters and bytes of the source
+        self._source, self._marks, self._begins = source, marks, begins
+        self.text = "".join(pieces).encode()
 
     def _begin_of(self, start: int) -> int:
         marks = self._marks or ()
@@ -168,51 +234,24 @@ class Folded:
         counted = self._counted
         if position < counted[2]:
             counted[2] = counted[3] = 0
-        counted[3] += len(self._unfolded[counted[2] : position].encode())
+        counted[3] += len(self._source[counted[2] : position].encode())
         counted[2] = position
         return counted[3]
 
 
-def _read_unit(source: str, at: int) -> tuple[int, str]:
-    """One unit that does not fold one to one: where it ends, and what it stands for."""
-    if source[at] != "\\":
-        return at + 1, _FOLDED.get(ord(source[at]), "")
-    end = _behind_backslashes(source, at)
-    letter = source[end : end + 1]
-    if letter == "u":
-        return _read_code(source, at, end)
-    if letter == "t":
-        return end + 1, "\t"
-    if letter and letter in _LINE_BREAKS:
-        return end + 1, "\n"
-    if letter and letter in '"/':
-        return end + 1, letter
-    return end, "\\"
-
-
-def _read_code(source: str, at: int, letter: int) -> tuple[int, str]:
-    code = _hex4(source, letter + 1)
-    end = letter + 5
-    if code is None:
-        return letter, "\\"
-    if 0xD800 <= code < 0xDC00 and source[end : end + 1] == "\\":
-        second = _behind_backslashes(source, end)
-        low = _hex4(source, second + 1) if source[second : second + 1] == "u" else None
-        if low is not None and 0xDC00 <= low < 0xE000:
-            code, end = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00), second + 5
+def _read_escape(escape: re.Match[str]) -> str:
+    """What it stands for."""
+    high, low, four, letter = escape.groups()
+    if four is not None:
+        code = int(four, 16)
+    elif letter is not None:
+        return _LETTERS.get(letter, letter)
+    elif high is not None:
+        code = 0x10000 + ((int(high, 16) - 0xD800) << 10) + (int(low, 16) - 0xDC00)
+    else:
+        return "\\"
     if code in _FOLDED:
-        return end, _FOLDED[code]
+        return _FOLDED[code]
     if code == 0 or 0xD800 <= code < 0xE000:
-        return end, "" if code == 0 else "\ufffd"
-    return end, chr(code)
-
-
-def _hex4(source: str, at: int) -> int | None:
-    digits = source[at : at + 4]
-    return int(digits, 16) if len(digits) == 4 and _HEX.issuperset(digits) else None
-
-
-def _behind_backslashes(source: str, at: int) -> int:
-    while source[at : at + 1] == "\\":
-        at += 1
-    return at
+        return "" if code == 0 else "\ufffd"
+    return chr(code)

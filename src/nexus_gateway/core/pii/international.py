@@ -12,7 +12,7 @@ import phonenumbers
 from phonenumbers import PhoneMetadata
 from stdnum import numdb
 
-from .evidence import AS_GROUPS, DIGITS, LETTERS, SEPARATORS, Detector, Hit, Number, Rule, number_at
+from .evidence import AS_GROUPS, DIGITS, LETTERS, SEPARATORS, Detector, Hit, Number, Rule, number_at, pairs
 from .korean import LEFT, SEPARATOR, national, whole_matches
 from .linear import Search, has, searcher, spans, whole
 
@@ -198,6 +198,7 @@ CARD: Final = Detector(
         LEFT + rf"4\d{{3}}{SEPARATOR}\d{{4}}{SEPARATOR}\d{{5}}",
     ),
     checks=dict.fromkeys(range(13, 20), _check_card),
+    begins=frozenset(prefix[:2] for prefix in _ISSUERS),
     table=_cards_in_row,
 )
 
@@ -297,6 +298,7 @@ SSN: Final = Detector(
     about="US social security numbers: 3-2-4 digits in assigned ranges; bare or with spaces near the words.",
     shapes=(LEFT + rf"\d{{3}}{SEPARATOR}\d{{2}}{SEPARATOR}\d{{4}}",),
     checks={9: _check_ssn},
+    begins=pairs(0, 89),
 )
 
 # ---- IP address

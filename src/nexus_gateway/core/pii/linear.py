@@ -41,9 +41,9 @@ def whole(pattern: str) -> Search:
     return partial(_matcher(pattern), re2._re2.RE2.Anchor.ANCHOR_BOTH)
 
 
-def spans(search: Search, text: bytes) -> Iterator[Span]:
-    """All matches, none of them empty, from left to right."""
-    at, size = 0, len(text)
+def spans(search: Search, text: bytes, at: int = 0, size: int | None = None) -> Iterator[Span]:
+    """All matches in a range, none of them empty, from left to right."""
+    size = len(text) if size is None else size
     while at < size:
         start, end = search(text, at, size)[0]
         if start < 0:

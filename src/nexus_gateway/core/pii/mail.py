@@ -41,11 +41,14 @@ _URL_SIGNS: Final = frozenset((b"/", b":"))
 _COLON: Final = ord(":")
 _MAX_LOCAL_BYTES: Final = 4 * 64  # RFC 5321, 4.5.3.1, in characters of up to four bytes
 _MAX_DOMAIN_BYTES: Final = 255
+_LONGEST_BYTES: Final = _MAX_LOCAL_BYTES + 16  # on either side of the sign; more is none, and seen to be
 _EMAIL: Final = Rule("email", "EMAIL", "mailbox and domain")
 
 
 def _find_mail(text: bytes) -> list[Hit]:
-    return [hit for start, end in spans(_ADDRESS, text) if (hit := _judge(text, start, end))]
+    first = max(0, text.find(b"@") - _LONGEST_BYTES)
+    last = min(len(text), text.rfind(b"@") + _LONGEST_BYTES)
+    return [hit for start, end in spans(_ADDRESS, text, first, last) if (hit := _judge(text, start, end))]
 
 
 def _judge(text: bytes, start: int, end: int) -> Hit | None:

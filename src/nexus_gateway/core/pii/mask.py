@@ -93,9 +93,15 @@ class Masker:
 
         `body` is valid JSON; it takes up to half a second per megabyte, so larger bodies belong to `mask_steps`.
         """
-        if not self.needs_steps(body) and self._is_clean(body, 0, len(body)):
-            return None
-        steps = self.mask_steps(body, operation, principal_id)
+        suspect_at = 0
+        if self._suspects is not None and not self.needs_steps(body):
+            suspect_at = self._suspects(body, 0, len(body))[0][0]
+            if suspect_at < 0:
+                return None
+        window = (
+            WINDOW_BYTES if self.needs_steps(body) else WHOLE_BYTES
+        )  # no pause is wanted: no text is looked at twice
+        steps = self._steps(body, operation, principal_id, window, suspect_at)
         while True:
             try:
                 next(steps)
@@ -109,6 +115,12 @@ class Masker:
 
     def mask_steps(self, body: bytes, operation: Operation, principal_id: str) -> Generator[None, None, Masked | None]:
         """The same, pausing after every few milliseconds of work; what it returns is `mask_body`'s result."""
+        return self._steps(body, operation, principal_id, WINDOW_BYTES)
+
+    def _steps(
+        self, body: bytes, operation: Operation, principal_id: str, window_bytes: int, suspect_at: int = 0
+    ) -> Generator[None, None, Masked | None]:
+        """What ends before `suspect_at` is known to be clean."""
         names = self._names(operation, principal_id)
         pieces: list[bytes] = []
         done = 0
@@ -117,13 +129,16 @@ class Masker:
                 if kind is Kind.NOTHING:
                     yield
                     continue
+                if last <= suspect_at:
+                    continue
                 strings = InnerStrings(body, first, last) if kind is Kind.ARGUMENTS else None
-                for hits in self._windows(body, first, last):
+                for hits in self._windows(body, first, last, window_bytes, is_suspect=first <= suspect_at):
                     for hit in hits if strings is None else _placed(hits, strings, body):
                         start, end, rule, normal = hit
                         name = names.known(rule.type, normal)
                         if name is None:
-                            name = names.name(rule.type, normal, _original(body[start:end], kind))
+                            raw = body[start:end]
+                            name = names.name(rule.type, normal, _original(raw, kind) if b"\\" in raw else raw.decode())
                         if strings is not None and strings.is_bare(start):
                             name = b'\\"%b\\"' % name
                         pieces += body[done:start], name
@@ -191,16 +206,19 @@ class Masker:
         except Exception as exc:
             raise MaskingFailed(f"The text could not be masked ({type(exc).__name__}).") from None
 
-    def _windows(self, body: bytes, start: int, end: int) -> Generator[list[Hit], None, None]:
+    def _windows(
+        self, body: bytes, start: int, end: int, window_bytes: int = WINDOW_BYTES, *, is_suspect: bool = False
+    ) -> Generator[list[Hit], None, None]:
         """The hits in a part of the body, in its own positions. Neither splits an escape nor a character."""
-        if end - start <= WINDOW_BYTES + LONGEST_BYTES:
-            yield [] if self._is_clean(body, start, end) else self._find(body[start:end], start)
+        if end - start <= window_bytes + LONGEST_BYTES:
+            is_clean = not is_suspect and self._is_clean(body, start, end)
+            yield [] if is_clean else self._find(body[start:end], start)
             return
         at = covered = start
         while at < end:
-            stop = end if end - at <= WINDOW_BYTES + LONGEST_BYTES else _boundary(body, at + WINDOW_BYTES, at)
-            hits = self._search(body, at, stop, (start, end))
-            hits = [hit for hit in hits if at <= hit[0] < stop and hit[0] >= covered]
+            stop = end if end - at <= window_bytes + LONGEST_BYTES else _boundary(body, at + window_bytes, at)
+            covered = max(covered, at)
+            hits = [hit for hit in self._search(body, at, stop, (start, end)) if covered <= hit[0] < stop]
             covered = hits[-1][1] if hits else covered
             at = stop
             yield hits
@@ -228,6 +246,8 @@ class Masker:
             return [
                 (start + offset, end + offset, hit[2], hit[3]) for (start, end), hit in zip(spans, hits, strict=True)
             ]
+        if not offset:
+            return hits
         return [(start + offset, end + offset, rule, normal) for start, end, rule, normal in hits]
 
 
@@ -254,8 +274,6 @@ def _boundary(body: bytes, at: int, floor: int) -> int:
 
 def _original(raw: bytes, kind: Kind) -> str:
     """The caller's own text, as a person would read it."""
-    if b"\\" not in raw:
-        return raw.decode()
     text: str = msgspec.json.decode(b'"' + raw + b'"')
     if kind is Kind.ARGUMENTS and "\\" in text:
         try:

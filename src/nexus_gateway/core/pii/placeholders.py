@@ -39,12 +39,13 @@ class Placeholders:
     Two spellings of one value share a name; the first one is what it turns into again.
     """
 
-    __slots__ = ("_digest", "_id_chars", "_names", "_prefix", "counts", "table")
+    __slots__ = ("_digest", "_id_chars", "_names", "_prefix", "_prefixes", "counts", "table")
 
     def __init__(self, digest: Callable[[bytes], bytes], principal: str, id_chars: int = ID_CHARS) -> None:
         self._digest = digest
         self._prefix = principal.encode()
         self._id_chars = id_chars
+        self._prefixes: dict[str, bytes] = {}
         self._names: dict[tuple[str, bytes], bytes] = {}
         self.table: dict[str, str] = {}
         self.counts: dict[str, int] = {}
@@ -58,20 +59,29 @@ class Placeholders:
 
     def name(self, type_: str, normal: bytes, original: str) -> bytes:
         """A name for a value that has none yet."""
-        name = self._make(type_, normal, original)
+        prefix = self._prefixes.get(type_)
+        if prefix is None:
+            prefix = self._begin(type_)
+        name = self._make(type_, prefix + normal, original)
         self._names[type_, normal] = name
-        self.counts[type_] = self.counts.get(type_, 0) + 1
+        self.counts[type_] += 1
         return name
 
-    def _make(self, type_: str, normal: bytes, original: str) -> bytes:
-        digest = self._digest(b"%b\0%b\0%b" % (self._prefix, type_.encode(), normal)).translate(_FIVE_BITS)
+    def _begin(self, type_: str) -> bytes:
+        """What is hashed before the values of a type."""
+        self.counts[type_] = 0
+        prefix = self._prefixes[type_] = b"%b\0%b\0" % (self._prefix, type_.encode())
+        return prefix
+
+    def _make(self, type_: str, message: bytes, original: str) -> bytes:
+        id_ = self._digest(message).translate(_FIVE_BITS).decode("ascii")
         chars = self._id_chars
-        name = f"[{type_}_{digest[:chars].decode()}]"
+        name = f"[{type_}_{id_[:chars]}]"
         while name in self.table and chars < _MAX_CHARS:  # another value's, by chance
             chars = min(chars + _LONGER_BY, _MAX_CHARS)
-            name = f"[{type_}_{digest[:chars].decode()}]"
+            name = f"[{type_}_{id_[:chars]}]"
         self.table[name] = original
-        return name.encode()
+        return name.encode("ascii")
 
 
 class TypeNames(Placeholders):
@@ -79,5 +89,5 @@ class TypeNames(Placeholders):
 
     __slots__ = ()
 
-    def _make(self, type_: str, normal: bytes, original: str) -> bytes:
+    def _make(self, type_: str, message: bytes, original: str) -> bytes:
         return f"[{type_}]".encode()

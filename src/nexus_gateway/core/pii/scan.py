@@ -17,6 +17,7 @@ from .linear import prefixer
 
 _NOISE: Final = b" \t\r\n,:0123456789.+-Eaeflnrstu"  # between strings: all but brackets
 _BLANKS: Final = b" \t\r\n"
+_SPACES: Final = frozenset((b" ", b"\t", b"\r", b"\n"))
 _BACKSLASH: Final = ord("\\")
 _QUOTE: Final = ord('"')
 _STRING: Final = prefixer(r'(?s)(?:[^"\\]|\\.)*')
@@ -98,25 +99,24 @@ def scan(body: bytes, operation: Operation) -> Iterator[Token]:
             yield at, at, Kind.NOTHING
             continue
         at = quote + 1
-        end = body.index(b'"', at)
+        end = find(b'"', at)
+        if end < 0:
+            raise ValueError("a string without an end")
         if body[end - 1] == _BACKSLASH:
             end = at
             while body[end] != _QUOTE:
                 end = _string_end(body, end)
                 yield end, end, Kind.NOTHING
-        if _is_key(body, end + 1):
-            value = _member(holder, body[at:end])
+        follows = body[end + 1 : end + 2]
+        if follows == b":" or (follows in _SPACES and _is_key(body, end + 2)):
+            if holder is None:
+                value = None
+            else:
+                key = body[at:end]
+                value = holder.members.get(_unescape(key) if b"\\" in key else key, holder.every)
         elif value is not None and value.kind is not None:
             yield at, end, value.kind
         at = end + 1
-
-
-def _member(holder: Node | None, key: bytes) -> Node | None:
-    if holder is None:
-        return None
-    if b"\\" in key:
-        key = _unescape(key)
-    return holder.members.get(key, holder.every)
 
 
 def _unescape(key: bytes) -> bytes:
