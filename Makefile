@@ -12,7 +12,7 @@ LOCK_ARGS ?=
 BIN := .venv/bin
 UV := .venv/uv/bin/uv
 
-.PHONY: help run test test-system test-litellm check format proto smoke bench bench-kinds lock clean
+.PHONY: help run test test-system test-litellm check format proto dashboard smoke bench bench-kinds lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -39,6 +39,7 @@ check: .venv/dev.stamp ## format, lint, types, import contracts, dependencies, t
 	@$(BIN)/buf lint proto
 	@$(BIN)/buf format --diff --exit-code proto
 	@$(BIN)/python proto/generate.py --check
+	@$(BIN)/python deploy/grafana/dashboard.py --check
 	@$(BIN)/shellcheck gateway/scripts/*.sh tests/*.sh .ci/run
 	@$(BIN)/hadolint Dockerfile
 	@$(BIN)/docker-compose -f docker-compose.yml config --quiet
@@ -50,6 +51,9 @@ format: .venv/dev.stamp ## rewrite the code in the project's format
 
 proto: .venv/dev.stamp ## make the stubs of the worker contract anew
 	@$(BIN)/python proto/generate.py
+
+dashboard: .venv/dev.stamp ## make the Grafana dashboard anew
+	@$(BIN)/python deploy/grafana/dashboard.py
 
 smoke: .venv/runtime.stamp ## an agent's turns against a running gateway, or one of its own
 	@./gateway/scripts/agent_client_smoke.sh
