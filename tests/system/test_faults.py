@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.support.gateway import KEY, gateway
-from tests.support.http_client import Caller, chat
+from tests.support.http_client import CHAT, Caller, chat
 from tests.support.raw_server import LAST_CHUNK, STREAM_HEAD, Peer, RawServer, Script, answering, chunk, plain
 
 pytestmark = pytest.mark.anyio
@@ -57,6 +57,9 @@ BEFORE_THE_FIRST_BYTE = {
     "head trickles": (once(b"HTTP/1.1 200 OK\r\ncontent-", hang=True), 504, "upstream_timeout"),
     "reset before the head": (once(reset=True), 502, "upstream_connect_error"),
     "closed inside the head": (once(b"HTTP/1.1 200 O"), 502, None),
+    "cut inside the body": (once(plain(OK_ANSWER)[:-9]), 502, None),
+    "reset inside the body": (once(plain(OK_ANSWER)[:-9], reset=True), 502, None),
+    "not json": (answering(plain(b"{nope")), 502, "upstream_invalid_response"),
     "html": (answering(html()), 502, "upstream_invalid_response"),
     "html 500": (answering(html(500)), 502, "upstream_error"),
     "408": (answering(plain(b"{}", status=408)), 502, "upstream_error"),
@@ -85,6 +88,32 @@ async def test_before_the_first_byte_a_fault_is_a_real_status(fault: str, stream
             assert answer.headers["retry-after"] == "7"
         else:
             assert answer.headers["x-should-retry"] == "false"
+
+
+@pytest.mark.parametrize(
+    ("host", "code"), [("127.0.0.1:9", "upstream_connect_error"), ("no-such-host.invalid", "upstream_dns_error")]
+)
+async def test_an_upstream_that_cannot_be_reached_is_told_and_holds_nobody_up(host: str, code: str) -> None:
+    async with gateway(FAST, f"m=http://{host};good=mock://local") as running:
+        asking = [asyncio.create_task(chat(running.port)) for _ in range(5)]
+        while not all(task.done() for task in asking):
+            assert (await chat(running.port, body=json.dumps({**CHAT, "model": "good"}).encode())).status == 200
+        answers = [(task.result().status, task.result().json()["error"]["code"]) for task in asking]
+        assert set(answers) <= {(502, code), (503, "circuit_open")}
+        assert (502, code) in answers
+
+
+async def test_no_chain_of_attempts_goes_past_the_deadline() -> None:
+    settings = {**FAST, "DEADLINE_SECONDS": "0.3", "FALLBACKS": "m=b,c,d"}
+    async with RawServer(once(hang=True)) as silent:
+        names = ";".join(f"{name}=http://127.0.0.1:{silent.port}" for name in "mbcd")
+        async with gateway(settings, names) as running:
+            began_s = asyncio.get_running_loop().time()
+            answer = await chat(running.port)
+            assert 0.3 <= asyncio.get_running_loop().time() - began_s < 0.3 + 0.5
+            assert (answer.status, answer.json()["error"]["code"]) == (504, "upstream_timeout")
+            assert "GATEWAY_DEADLINE_SECONDS" in answer.json()["error"]["message"]
+            assert [attempt.upstream for attempt in running.records.last.attempts] == ["m", "b"]
 
 
 STREAM_FAULTS = {
@@ -132,6 +161,14 @@ async def test_after_the_first_byte_a_fault_is_the_last_event_and_no_done(fault:
         assert b"[DONE]" not in answer.body
         assert running.records.last.attempts[0].outcome in ("truncated", "timeout", "invalid_response", "unavailable")
         await upstream.all_closed()
+
+
+async def test_streams_that_break_open_the_breaker() -> None:
+    settings = {**FAST, "CIRCUIT_BREAKER_MAX_FAILURES": "2"}
+    script = AFTER_THE_FIRST_BYTE["clean end without finish_reason"]
+    async with RawServer(script) as upstream, gateway(settings, f"m=http://127.0.0.1:{upstream.port}") as running:
+        statuses = [(await chat(running.port, stream=True)).status for _ in range(3)]
+        assert statuses == [200, 200, 503]
 
 
 WHOLE_STREAMS = {
@@ -233,6 +270,23 @@ async def test_bad_input_is_told_and_reaches_no_upstream(
         assert (answer.status, answer.json()["error"]["param"]) == (status, param)
         assert not upstream.peers
         assert (await chat(running.port)).status == 200, "nothing was consumed"
+
+
+@pytest.mark.parametrize(
+    ("framing", "sent", "status"),
+    [
+        ("content-length: 1073741824", b"{", 413),  # from its head alone
+        ("transfer-encoding: chunked", chunk(b"x" * 2000) * 3, 413),  # it does not end
+        ("content-length: 9", b'{"model":"m","messages":[]}', 400),  # it lied: the rest is no request
+    ],
+)
+async def test_a_body_over_the_limit_is_refused_however_it_is_framed(framing: str, sent: bytes, status: int) -> None:
+    async with gateway({"MAX_BODY_BYTES": "3000"}, "m=mock://local") as running, Caller(running.port) as caller:
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: g\r\nx-api-key: {KEY}\r\n"
+        await caller.send(f"{head}content-type: application/json\r\n{framing}\r\n\r\n".encode() + sent)
+        assert (await caller.receive()).status == status
+        await running.idle()
+        assert running.records.last.request_bytes <= 3000
 
 
 async def test_what_travels_upstream_is_listed_and_nothing_else() -> None:

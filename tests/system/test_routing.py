@@ -5,13 +5,13 @@ import json
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import pytest
 
 from tests.support.gateway import Running, gateway
-from tests.support.http_client import Received, chat
+from tests.support.http_client import Caller, Received, chat
 from tests.support.raw_server import STREAM_HEAD, Peer, RawServer, Script, answering, chunk, plain
 
 pytestmark = pytest.mark.anyio
@@ -188,6 +188,51 @@ async def test_at_the_end_of_the_open_period_exactly_one_of_many_gets_through() 
             release.set()
             statuses = Counter([answer.status for answer in await asyncio.gather(*callers)])
         assert statuses == {200: 1, 503: 499}
+
+
+@pytest.mark.parametrize("ending", ["its client leaves", "it hangs"])
+async def test_a_probe_that_brings_no_answer_keeps_nobody_out_for_long(ending: str) -> None:
+    """The permit of one whose client left is free at once; one that hangs ends by its own deadline, with no help."""
+    probing = asyncio.Event()
+    held = 0
+
+    async def script(peer: Peer) -> None:
+        nonlocal held
+        while True:
+            await peer.receive()
+            if not opened.is_set():
+                await peer.send(plain(b"{}", status=500))
+            elif held == 0:
+                held += 1
+                probing.set()
+                await peer.closed.wait()
+            else:
+                await peer.send(says("m"))
+
+    opened = asyncio.Event()
+    timeout_s, reset_s = (20.0, 0.2) if ending == "its client leaves" else (0.3, 0.2)
+    settings = {
+        "CIRCUIT_BREAKER_MAX_FAILURES": "1",
+        "CIRCUIT_BREAKER_RESET_SECONDS": f"{reset_s}",
+        "REQUEST_TIMEOUT_SECONDS": f"{timeout_s}",
+    }
+    async with servers(m=script) as (up, upstreams), gateway(settings, upstreams) as running, asyncio.timeout(10):
+        assert (await chat(running.port)).status == 502
+        opened.set()
+        while not probing.is_set():
+            async with Caller(running.port) as prober:
+                await prober.ask()
+                if ending == "its client leaves":
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(0.05):
+                            await probing.wait()
+                else:
+                    await prober.receive()
+        freed_s = time.monotonic()
+        await (await up["m"].peer(len(up["m"].peers) - 1)).closed.wait()
+        while (await chat(running.port)).status != 200:
+            pass
+        assert time.monotonic() - freed_s < reset_s + 0.25
 
 
 async def test_a_rate_limited_upstream_is_left_alone_and_is_not_broken() -> None:
