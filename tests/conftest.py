@@ -5,6 +5,8 @@ import os
 import pytest
 from hypothesis import settings
 
+pytest.register_assert_rewrite("tests.upstreams.contract", "tests.upstreams.calls")  # before any room imports them
+
 # gRPC's handlers of fork() run in the children that uvloop forks, where none of its threads is left, and crash some of
 # them before they are what they should be. None of our children uses the library it inherits.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"

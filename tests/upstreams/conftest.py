@@ -4,9 +4,7 @@ from collections.abc import Generator
 
 import pytest
 
-pytest.register_assert_rewrite("tests.upstreams.contract", "tests.upstreams.calls")
-
-from .outcomes import OUTCOMES, Outcomes  # noqa: E402
+from .outcomes import OUTCOMES, Outcomes
 
 
 def pytest_configure(config: pytest.Config) -> None:
