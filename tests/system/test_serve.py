@@ -8,6 +8,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -16,7 +17,7 @@ from nexus_gateway.cli import main
 from nexus_gateway.config.settings import load
 from nexus_gateway.serve import introduce
 from tests.support.http_client import Caller
-from tests.support.process import served
+from tests.support.process import served, start
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -121,6 +122,20 @@ async def test_told_to_go_with_many_streams_open_it_finishes_all_of_them(number:
         for answer in await asyncio.gather(*(caller.read_to_end() for caller in callers)):
             assert answer.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
         assert await gateway.ended() == (0, "")
+
+
+async def test_told_to_go_before_it_is_loaded_it_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As process 1 of a container it would never hear of a signal that it does not catch yet."""
+    (tmp_path / "click.py").write_text(
+        "import sys, time; print('loading', file=sys.stderr, flush=True); time.sleep(60)"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    process = await start()
+    assert process.stderr is not None
+    assert await process.stderr.readline() == b"loading\n"
+    process.send_signal(signal.SIGTERM)
+    assert await process.stderr.read() == b""
+    assert await process.wait() == 0
 
 
 async def test_it_is_not_ready_at_once_and_serves_until_the_delay_is_over() -> None:
