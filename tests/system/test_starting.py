@@ -112,3 +112,11 @@ async def test_a_failure_of_another_says_more_than_a_start(order: str, bound: so
         asked, other = (MODEL, "broken") if order == "starting first" else ("broken", MODEL)
         async with gateway({**SETTINGS, "FALLBACKS": f"{asked}={other}"}, upstreams) as running:
             assert code(await ask(running, asked)) == "upstream_error"
+
+
+async def test_a_worker_that_is_not_there_yet_is_starting_too(bound: socket.socket) -> None:
+    upstreams = f"{MODEL}=grpc://127.0.0.1:{bound.getsockname()[1]}?startup_seconds=600"
+    async with gateway(SETTINGS, upstreams) as running:
+        for _ in range(4):
+            assert code(await ask(running)) == "upstream_starting"
+        assert (await stands(running))["breaker"]["failures"] == 0
