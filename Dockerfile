@@ -20,6 +20,8 @@ RUN python3 -m pip --python /opt/nexus/bin/python3 install --no-cache-dir --no-d
 
 FROM python:3.11.14-slim-bookworm@sha256:65a93d69fa75478d554f4ad27c85c1e69fa184956261b4301ebaf6dbb0a3543d
 COPY --from=build /opt/nexus /opt/nexus
+# it loads; and what it loads of the base, which comes without bytecode, is compiled now instead of at every start
+RUN /opt/nexus/bin/nexus-gateway check
 # nothing is written but below /tmp, so that the root file system may be read-only
 ENV PATH=/opt/nexus/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1
 USER 65532:65532
