@@ -48,6 +48,20 @@ def test_the_usage_chunk_goes_on_only_to_who_asked_for_it() -> None:
         assert following.usage == Usage(3, 4)
 
 
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 50)), min_size=1, max_size=30))
+def test_a_stream_of_several_choices_that_is_cut_counts_what_all_of_them_had_come_to(
+    events: list[tuple[int, int]],
+) -> None:
+    following = judge(choices=4, keep_usage=True)
+    came_to: dict[int, int] = {}
+    for index, tokens in events:
+        came_to[index] = came_to.get(index, 0) + tokens
+        assert following.admit(chunk(index, usage={"prompt_tokens": 9, "completion_tokens": came_to[index]}))
+        assert following.usage == Usage(9, sum(came_to.values()))
+    assert following.admit(json.dumps({"choices": [], "usage": USAGE}).encode())
+    assert following.usage == Usage(3, 4), "the last word is the server's"
+
+
 @pytest.mark.parametrize(
     "data",
     [b"", b"{", b"[]", b"1", b"null", b'{"choices":5}', b'{"choices":[{"index":"a"}]}', b'{"x":NaN}', b'{"x":"\xff"}'],

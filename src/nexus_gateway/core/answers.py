@@ -110,6 +110,7 @@ class StreamJudge:
         "_seen",
         "_total_bytes",
         "_upstream",
+        "_usages",
         "all_finished",
         "events",
         "usage",
@@ -123,6 +124,7 @@ class StreamJudge:
         self._finished: set[int] = set()
         self._total_bytes = 0
         self._least_bytes = MAX_EVENT_BYTES
+        self._usages: dict[int, Usage] = {}
         self.events = 0
         self.usage: Usage | None = None
         self.all_finished = False  # every choice asked for has its finish_reason
@@ -156,8 +158,19 @@ class StreamJudge:
             self._follow(chunk.choices)
         if chunk.usage is None:
             return True
-        self.usage = chunk.usage.as_usage() or self.usage
+        usage = chunk.usage.as_usage()
+        if usage is not None:
+            self.usage = self._of_all(chunk.choices, usage) if chunk.choices and self._choices > 1 else usage
         return bool(chunk.choices) or self._keep_usage
+
+    def _of_all(self, choices: list[_Choice], usage: Usage) -> Usage:
+        """What stands beside one of several choices (`continuous_usage_stats`) is that one's own; the last event holds
+        the sum, and a stream that is cut before it counts as what all of them had come to."""
+        self._usages[choices[0].index] = usage
+        return Usage(
+            max(each.prompt_tokens for each in self._usages.values()),
+            sum(each.completion_tokens for each in self._usages.values()),
+        )
 
     def _follow(self, choices: list[_Choice]) -> None:
         for choice in choices:
