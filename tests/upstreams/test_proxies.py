@@ -159,6 +159,9 @@ async def test_a_proxy_that_wants_a_credential_is_told_apart(authority: trustme.
         async with opened(spec, kind="http", proxy=ProxySpec("127.0.0.1", through.port)) as upstream:
             reply = await upstream.send(request(body=CHAT))
             await reply.aclose()
+        async with opened(spec, kind="grpcs", proxy=ProxySpec("127.0.0.1", through.port)) as upstream:
+            with pytest.raises(UpstreamConnectError):
+                await ask(upstream, body=CHAT)
     assert reply.status == 407
     failure = read_failure("east", reply.status, {}, b"", own_name=True, now_unix_s=0.0)
     assert isinstance(failure, UpstreamAuthError), "not the caller's fault"
