@@ -79,6 +79,14 @@ def test_every_rule_is_about_metrics_that_exist(rule: dict[str, Any]) -> None:
     check(rule["expr"])
 
 
+def test_the_questions_on_the_page_of_metrics_are_about_metrics_that_exist() -> None:
+    (block,) = re.findall(r"```promql\n(.*?)```", (ROOT / "docs/metrics.md").read_text(), re.DOTALL)
+    questions = [line for line in block.splitlines() if line and not line.startswith("#")]
+    assert len(questions) == 5
+    for question in questions:
+        check(question)
+
+
 def test_the_file_is_what_its_maker_makes() -> None:
     checked = subprocess.run([sys.executable, GRAFANA / "dashboard.py", "--check"], capture_output=True, text=True)
     assert (checked.returncode, checked.stderr) == (0, "")

@@ -122,3 +122,27 @@ async def test_people_get_lines_that_they_can_read() -> None:
     answered = next(line for line in lines if "status=200" in line)
     assert re.match(r"\d\d:\d\d:\d\d\.\d{3} info +audit request_id=\S+ key_id=key-\w{8} operation=chat ", answered)
     assert "attempts=mock:ok" in answered
+
+
+async def test_what_python_and_the_loop_warn_of_has_the_form_too() -> None:
+    program = """
+import asyncio, warnings
+from nexus_gateway.app import create_app
+create_app()
+warnings.warn("an old way\\nof doing it")
+async def nobody_waits_for():
+    raise ValueError("unheard")
+async def main():
+    asyncio.get_running_loop().create_task(nobody_waits_for())
+    await asyncio.sleep(0)
+asyncio.run(main())
+"""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    out, err = await process.communicate()
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [(line["logger"], line["level"]) for line in lines] == [("py.warnings", "warning"), ("asyncio", "error")]
+    assert "an old way\nof doing it" in lines[0]["event"]
+    assert "ValueError: unheard" in lines[1]["exception"]
+    assert err == b""
