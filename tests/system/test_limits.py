@@ -255,16 +255,18 @@ async def test_no_race_lets_anybody_have_more() -> None:
         assert limit - await left(running) == room * EXACTLY
 
 
-async def test_after_a_fallback_only_what_the_stand_in_used_is_charged() -> None:
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+async def test_after_a_fallback_only_what_the_stand_in_used_is_charged(stream: bool) -> None:
+    answers = then(STREAM_HEAD, event(), event("stop", usage=USAGE), DONE) if stream else answering(ANSWER)
     async with (
         RawServer(answering(plain(b"{}", status=500))) as bad,
-        RawServer(answering(ANSWER)) as good,
+        RawServer(answers) as good,
         gateway(
             {**FAST, **policy(tokens_per_minute=LIMIT), "FALLBACKS": "m=good"},
             f"m=http://127.0.0.1:{bad.port};good=http://127.0.0.1:{good.port}",
         ) as running,
     ):
-        assert (await chat(running.port, body=body())).status == 200
+        assert (await chat(running.port, body=body(stream))).status == 200
         assert LIMIT - await left(running) == EXACTLY
 
 

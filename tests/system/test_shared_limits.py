@@ -13,7 +13,6 @@ from functools import partial
 from math import inf
 from typing import Any
 
-import httpx2
 import pytest
 import redis
 
@@ -24,6 +23,7 @@ from nexus_gateway.core.tokens import Estimator
 from tests.stores.shared_limits import until
 from tests.support.gateway import KEY, Running, gateway
 from tests.support.http_client import Caller, chat
+from tests.support.metrics import scrape
 from tests.support.process import Process, served
 from tests.support.raw_server import LAST_CHUNK, STREAM_HEAD, Peer, RawServer, chunk, plain
 from tests.support.valkey import ValkeyServer
@@ -235,10 +235,7 @@ async def two_gateways(
 
 async def decisions_alone(process: Process) -> int:
     """Where the machine is busy, a server that is well may be late once: then a gateway goes by its share."""
-    async with httpx2.AsyncClient() as http:
-        text = (await http.get(f"http://127.0.0.1:{process.port}/metrics")).text
-    counted = [line for line in text.splitlines() if line.startswith("nexus_limiter_degraded_total{")]
-    return sum(int(float(line.rpartition(" ")[2])) for line in counted)
+    return int((await scrape(process.port)).total("nexus_limiter_degraded_total"))
 
 
 async def be_a_client(number: int, gateways: list[Process], statuses: list[int], over: asyncio.Event) -> None:
@@ -331,16 +328,11 @@ class Traffic:
         return list(self.limits.values()) == [limit, limit]
 
 
-async def until_all_know_of_all(server: ValkeyServer) -> None:
+async def until_all_know_of_all(gateways: list[Process]) -> None:
     """Each hears with its next registration how many there are."""
-    registered: list[Any] = server.call("ZRANGE", "nexus:{processes}", 0, -1, "WITHSCORES")
-    newest = max(float(until_ms) for _, until_ms in registered)
-
-    def are_renewed() -> bool:
-        renewed: list[Any] = server.call("ZRANGE", "nexus:{processes}", 0, -1, "WITHSCORES")
-        return min(float(until_ms) for _, until_ms in renewed) > newest
-
-    await until(are_renewed)
+    for each in gateways:
+        while (await scrape(each.port)).total("nexus_redis_processes") < len(gateways):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)  # nobody else tells it
 
 
 async def be_struck(
@@ -368,7 +360,7 @@ async def test_a_valkey_that_is_frozen_or_killed_under_load_costs_a_moment_once_
     policies = {key: {"rate_limit_per_minute": LIMIT} for key in ("key-of-the-freeze", "key-of-the-kill")}
     frozen, killed = (Traffic(key) for key in policies)
     async with two_gateways(server, "mock://local", policies) as gateways:
-        await until_all_know_of_all(server)
+        await until_all_know_of_all(gateways)
         await be_struck(gateways, frozen, server.freeze, server.thaw)
         await be_struck(gateways, killed, server.kill, server.start)
     for traffic in (frozen, killed):
@@ -384,7 +376,7 @@ FEW = 3
 @asynccontextmanager
 async def alone(url: str, mode: str = "local") -> AsyncIterator[Running]:
     policies = json.dumps({KEY: {"rate_limit_per_minute": FEW}})
-    settings = {"REDIS_URL": url, "REDIS_FAILURE_MODE": mode, "API_KEY_POLICIES": policies}
+    settings = {"REDIS_URL": url, "REDIS_FAILURE_MODE": mode, "API_KEY_POLICIES": policies, "LOG_LEVEL": "warning"}
     async with gateway(settings, "m=mock://local") as running:
         yield running
 
@@ -411,16 +403,18 @@ async def test_without_its_store_a_gateway_starts_and_goes_by_the_configured_mod
 
 
 TROUBLES: Mapping[str, tuple[list[str | int], list[str | int], str]] = {
-    "out of memory": (["CONFIG", "SET", "maxmemory", 1], ["CONFIG", "SET", "maxmemory", 0], "share"),
-    "a replica": (["REPLICAOF", "127.0.0.1", 1], ["REPLICAOF", "NO", "ONE"], "share"),
+    "out_of_memory": (["CONFIG", "SET", "maxmemory", 1], ["CONFIG", "SET", "maxmemory", 0], "share"),
+    "read_only": (["REPLICAOF", "127.0.0.1", 1], ["REPLICAOF", "NO", "ONE"], "share"),
     "without scripts": (["SCRIPT", "FLUSH"], ["PING"], "whole"),
 }
+"""How it begins and ends, by the word that the log has for it where the server is away; what decisions rest on then."""
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)
 async def test_a_server_in_trouble_costs_a_moment_and_is_relied_on_again_when_it_is_well(
-    server: ValkeyServer, trouble: str
+    server: ValkeyServer, trouble: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Each change of state is one line of the log and one step of the gauge."""
     strike, heal, basis = TROUBLES[trouble]
     async with alone(server.url) as running:
         assert (await chat(running.port)).status == 200
@@ -429,8 +423,13 @@ async def test_a_server_in_trouble_costs_a_moment_and_is_relied_on_again_when_it
         assert (await chat(running.port)).status == 200
         assert time.monotonic() - began_s < 0.05 + SLACK_S
         assert running.records.last.limit_basis == basis
+        assert (await scrape(running.port)).total("nexus_redis_up") == (basis == "whole")
         server.call(*heal)
         async with asyncio.timeout(2):
             while (await chat(running.port)).status == 200 or running.records.last.limit_basis != "whole":
                 pass
+        assert (await scrape(running.port)).total("nexus_redis_up") == 1
         assert sum(record.status == 200 for record in running.records.finished_records) == FEW
+    lines = [vars(record) for record in caplog.records if record.msg == "redis_changed"]
+    changes = [("shared", "connected"), ("lost", trouble), ("shared", "connected")]
+    assert [(line["state"], line["reason"]) for line in lines] == (changes if basis == "share" else changes[:1])
