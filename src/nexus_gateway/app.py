@@ -5,7 +5,6 @@ Touches:  everything, once, at start-up.
 """
 
 import asyncio
-import importlib
 import logging
 import math
 import random
@@ -101,9 +100,16 @@ def _litellm_upstream(spec: UpstreamSpec, runtime: Runtime) -> Upstream:
 
 async def _load_litellm(runtime: Runtime) -> None:
     """Off the loop, and before anybody is served: it takes seconds."""
-    models = [spec.model for spec in runtime.upstreams if spec.kind == "litellm"]
-    if models:
-        await asyncio.to_thread(importlib.import_module, "nexus_gateway.upstreams.litellm")
+
+    def load() -> Mapping[str, str]:
+        from nexus_gateway.upstreams.litellm import rehearse
+
+        return rehearse(specs)
+
+    specs = [spec for spec in runtime.upstreams if spec.kind == "litellm"]
+    for name, cause in (await asyncio.to_thread(load) if specs else {}).items():
+        remedy = "Its key is missing, or a package of the provider's, or LiteLLM does not know the model."
+        log.warning("litellm_unready", extra={"upstream": name, "cause": cause, "remedy": remedy})
 
 
 KINDS: Final[Mapping[str, Callable[[UpstreamSpec, Runtime], Upstream]]] = {

@@ -47,6 +47,14 @@ def test_secrets_are_hidden_and_upstreams_shown_as_they_are_used() -> None:
     assert "mock = mock://local  seed=3" in result.stdout
 
 
+@pytest.mark.parametrize("command", ["check", "serve"])
+def test_an_extra_that_is_missing_is_a_problem_like_any_other(command: str) -> None:
+    result = run(command, GATEWAY_UPSTREAMS="a=litellm://gpt-4o-mini", GATEWAY_LOG_LEVEL="loud")
+    assert result.exit_code == 2
+    assert "2 problems" in result.stderr
+    assert "GATEWAY_UPSTREAMS.a: LiteLLM is not installed. Run: pip install 'nexus-gateway[litellm]'" in result.stderr
+
+
 def test_a_bad_configuration_exits_with_2_and_every_problem() -> None:
     result = run("check", GATEWAY_LOG_LEVEL="loud", GATEWAY_UPSTREAMS="a=htp://x", GATEWAY_API_KEY="x")
     assert result.exit_code == 2

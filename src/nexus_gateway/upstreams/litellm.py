@@ -6,21 +6,22 @@ Touches:  its own connections, below the library. Imported only where such an up
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from nexus_gateway.config.runtime import Timeouts, UpstreamSpec
 from nexus_gateway.core.model import Operation
 
 from .base import Reply, Traits, UpstreamRequest
-from .litellm_call import Call, Relayed, Source, StreamReply, Tasks, Translated, first_of
+from .litellm_call import Call, Relayed, Source, StreamReply, Tasks, Translated, context_of, first_of
 from .litellm_library import litellm
-from .litellm_wire import Network, Wire
+from .litellm_wire import Network, Nowhere, Wire
 from .litellm_words import JSON, refusal, split_members, unknown_members, whole_body
 from .replies import WholeReply, closed, late
 
 EVENTS: Final = "text/event-stream; charset=utf-8"
 CLOSING_S: Final = 2.0  # for what the library is busy with when its upstream is closed
+USUAL_MODEL: Final = "openai/gpt-4o-mini"  # stands for any, in a rehearsal
 LONG_S: Final = 86_400.0  # for the library: deadlines are the gateway's, and a client is kept for each of its timeouts
 
 ASK: Final[dict[Operation, Callable[..., Any]]] = {
@@ -38,14 +39,7 @@ class LiteLLMUpstream:
         self.name = spec.name
         self.traits = Traits(spec.model, spec.stream_usage, spec.timeout_s, spec.max_concurrency, spec.mask)
         self._network = Network(spec, timeouts, max_answer_bytes)
-        self._settings = {
-            "api_key": spec.api_key,
-            "api_base": spec.api_base,
-            "mock_response": spec.mock_response,
-            "timeout": LONG_S,
-            "max_retries": 0,
-            "num_retries": 0,
-        }
+        self._settings = _settings_of(spec)
         self._tasks = Tasks()
         self._calls: set[Call] = set()
         self._streams: set[StreamReply] = set()
@@ -113,3 +107,45 @@ class LiteLLMUpstream:
         reply = StreamReply(wire.name, headers, source, self._tasks, self._streams, request.deadline_s)
         self._streams.add(reply)
         return reply
+
+
+def rehearse(specs: Iterable[UpstreamSpec]) -> dict[str, str]:
+    """Have the library import what it only imports when it is asked, without a network: seconds, so off the loop.
+
+    Returns the upstreams that it could not even begin to ask, each with the name of what was raised: a key is missing,
+    or a package, or nobody knows the model.
+    """
+    return asyncio.run(_rehearse(list(specs)))
+
+
+async def _rehearse(specs: list[UpstreamSpec]) -> dict[str, str]:
+    unready = {}
+    for spec in specs:
+        for stream in (True, False):
+            arguments = {**_settings_of(spec), "messages": [{"role": "user", "content": "hi"}], "stream": stream}
+            arguments["model"] = spec.model or USUAL_MODEL
+            if spec.model is None:
+                arguments["api_key"] = "none"
+            wire = Wire(Nowhere(spec.name), _rehearsal(stream))
+            asking = asyncio.get_running_loop().create_task(litellm.acompletion(**arguments), context=context_of(wire))
+            await asyncio.wait({asking})
+            exc = asking.exception()
+            if exc is not None and wire.status is None:
+                unready[spec.name] = type(exc).__name__
+    return unready
+
+
+def _rehearsal(stream: bool) -> UpstreamRequest:
+    return UpstreamRequest(Operation.CHAT, "", b"", stream, (), "rehearsal", 0.0)
+
+
+def _settings_of(spec: UpstreamSpec) -> dict[str, Any]:
+    """What the library is told with every request."""
+    return {
+        "api_key": spec.api_key,
+        "api_base": spec.api_base,
+        "mock_response": spec.mock_response,
+        "timeout": LONG_S,
+        "max_retries": 0,
+        "num_retries": 0,
+    }

@@ -66,6 +66,8 @@ class Call:
         try:
             await self._over
         except asyncio.CancelledError:
+            if self._task.done():  # just now: nobody will take what it brought
+                self._drop()
             self.give_up(truncated)
             raise
         finally:
@@ -92,10 +94,14 @@ class Call:
             self._over.set_result(None)
 
     def _end(self, task: "asyncio.Task[Reply]") -> None:
-        if not self._over.done():
+        if self._over.done():
+            self._drop()
+        else:
             self._over.set_result(None)
-        elif not task.cancelled() and task.exception() is None:
-            self._tasks.start(task.result().aclose(), "litellm late answer")
+
+    def _drop(self) -> None:
+        if not self._task.cancelled() and self._task.exception() is None:
+            self._tasks.start(self._task.result().aclose(), "litellm late answer")
 
 
 def context_of(wire: Wire) -> Context:

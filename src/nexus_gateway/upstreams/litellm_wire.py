@@ -11,7 +11,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import httpx
 
@@ -51,6 +51,18 @@ class Below(httpx.AsyncBaseTransport):
         return await current_wire.get().exchange(request)
 
 
+class Connections(Protocol):
+    """Where an attempt's requests go out. `forwarded`: headers of the caller that travel on."""
+
+    name: str
+    forwarded: frozenset[bytes]
+    max_answer_bytes: int
+
+    async def ask(self, request: httpx.Request) -> httpx.Response:
+        """The head of an answer. Raises httpx.HTTPError."""
+        ...
+
+
 class Network:
     """The connections of one upstream. No redirects, no encodings, and no proxy but a configured one."""
 
@@ -86,13 +98,26 @@ class Network:
         await self._transport.aclose()
 
 
+class Nowhere:
+    """Where everybody is refused and nothing goes out, for rehearsals."""
+
+    forwarded: frozenset[bytes] = frozenset()
+    max_answer_bytes = 1 << 20
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    async def ask(self, request: httpx.Request) -> httpx.Response:
+        return httpx.Response(401, json={"error": {"message": "This is a rehearsal."}})
+
+
 class Wire:
     """The HTTP exchange of one attempt, as it was. `kept` is the body of an answer in OpenAI's own words.
 
     Providers are asked by POST. What the library GETs besides, such as an image to send on, does not count.
     """
 
-    def __init__(self, network: Network, request: UpstreamRequest) -> None:
+    def __init__(self, network: Connections, request: UpstreamRequest) -> None:
         self.status: int | None = None
         self.headers: dict[str, str] = {}
         self.kept = bytearray()

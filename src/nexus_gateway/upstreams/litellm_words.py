@@ -74,6 +74,10 @@ def event(chunk: Any) -> bytes:
     """A chunk of a stream."""
     document = _tidy(chunk.model_dump())
     document.pop("usage", None)
+    for choice in document["choices"]:
+        delta = choice.get("delta", {})
+        if delta.get("content", "") is None:
+            del delta["content"]
     return b"data: %b\n\n" % msgspec.json.encode(document)
 
 
