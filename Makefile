@@ -67,12 +67,14 @@ bench-kinds: .venv/runtime.stamp ## what gRPC workers cost the gateway, against 
 lock: $(UV) ## pin what pyproject.toml asks for (for maintainers; newer versions with LOCK_ARGS=--upgrade)
 	@$(LIKE_PIP); $(UV) $(LOCK) requirements/uv.in -o requirements/uv.txt
 	@$(LIKE_PIP); $(UV) $(LOCK) pyproject.toml requirements/build.in -o requirements/runtime.txt
-	@$(LIKE_PIP); $(UV) $(LOCK) pyproject.toml requirements/build.in --group dev -c requirements/runtime.txt \
-		-o requirements/dev.txt
 	@$(LIKE_PIP); $(UV) $(LOCK) pyproject.toml requirements/build.in --extra litellm -c requirements/runtime.txt \
 		-o requirements/litellm.txt
 	@$(LIKE_PIP); $(UV) $(LOCK) pyproject.toml requirements/build.in --extra litellm --group litellm-tests \
 		-c requirements/litellm.txt -o requirements/litellm-tests.txt
+	@$(LIKE_PIP); $(UV) $(LOCK) pyproject.toml requirements/build.in --extra otel -c requirements/litellm.txt \
+		-o requirements/otel.txt
+	@$(LIKE_PIP); $(UV) $(LOCK) pyproject.toml requirements/build.in --extra otel --group dev -c requirements/otel.txt \
+		-o requirements/dev.txt
 
 clean: ## remove what set-up and tools made
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -5,6 +5,7 @@ Touches:  everything, once, at start-up.
 """
 
 import asyncio
+import importlib
 import logging
 import math
 import random
@@ -24,6 +25,7 @@ from nexus_gateway.config.runtime import (
     Runtime,
     Timeouts,
     TokenSpec,
+    TracingSpec,
     UpstreamSpec,
 )
 from nexus_gateway.config.settings import ConfigurationProblems, load
@@ -37,6 +39,7 @@ from nexus_gateway.core.model import Operation
 from nexus_gateway.core.pii import DEFAULT_DETECTORS, CustomPattern, Masker, MaskingConfig, Restoring, Scope
 from nexus_gateway.core.routing import compile_routes
 from nexus_gateway.core.tokens import Estimator
+from nexus_gateway.core.tracing import Target, Tracing
 from nexus_gateway.core.verified import VerifiedTokens
 from nexus_gateway.edge.admin import Desk, add_admin
 from nexus_gateway.edge.asgi import DataPlane
@@ -68,12 +71,14 @@ from nexus_gateway.pipeline.route import Routes
 from nexus_gateway.pipeline.screen import Screen
 from nexus_gateway.pipeline.shadow import Shadow
 from nexus_gateway.pipeline.tasks import Tasks
+from nexus_gateway.pipeline.traced import TracedPipeline
 from nexus_gateway.stores.base import ALONE, HealthSharing, LimitStore
 from nexus_gateway.stores.jwks import PublishedKeys
 from nexus_gateway.stores.memory import MemoryLimitStore
 from nexus_gateway.upstreams.base import Upstream
 from nexus_gateway.upstreams.http import HttpUpstream
 from nexus_gateway.upstreams.mock import MockUpstream
+from nexus_gateway.upstreams.traced import TracedUpstream
 
 log = logging.getLogger(__name__)
 
@@ -172,10 +177,11 @@ def build(
             failures = Failures()
             if runtime.admin_key_digest is not None:
                 told.append(failures)
+            tracing = await open_tracing(runtime.tracing, stack) if runtime.tracing is not None else None
             tasks = Tasks()
             stack.push_async_callback(tasks.aclose)
             store = await open_store(runtime, metrics, tasks, stack)
-            pipeline = await open_pipeline(runtime, store, metrics, tasks, stack, random_salt)
+            pipeline = await open_pipeline(runtime, store, metrics, tasks, stack, random_salt, tracing)
             if runtime.admin_key_digest is not None:
                 recent = Recent(metrics.totals, time.monotonic)
                 tasks.spawn(recent.watch(), name="recent")
@@ -234,8 +240,31 @@ def open_keeping(spec: AuditSpec, random_salt: bytes) -> Callable[[Operation], K
     return lambda operation: Kept(room, mask, says_vectors=operation is Operation.EMBEDDINGS)
 
 
+async def open_tracing(spec: TracingSpec, stack: AsyncExitStack) -> Tracing:
+    """Imports OpenTelemetry's SDK here, off the loop: it takes a while."""
+    found = await asyncio.to_thread(importlib.import_module, "nexus_gateway.observe.span_export")
+    export = found.SpanExport(spec)
+    stack.push_async_callback(export.aclose)
+    tracing: Tracing = export.tracing
+    return tracing
+
+
+def traced(upstream: Upstream, spec: UpstreamSpec, *, is_mirror: bool = False) -> Upstream:
+    """`upstream`, with a span for each attempt."""
+    has_server = spec.mock is None
+    return TracedUpstream(
+        upstream, Target(spec.name, spec.host if has_server else "", spec.port if has_server else 0, is_mirror)
+    )
+
+
 async def open_pipeline(
-    runtime: Runtime, store: LimitStore, metrics: Metrics, tasks: Tasks, stack: AsyncExitStack, random_salt: bytes
+    runtime: Runtime,
+    store: LimitStore,
+    metrics: Metrics,
+    tasks: Tasks,
+    stack: AsyncExitStack,
+    random_salt: bytes,
+    tracing: Tracing | None,
 ) -> Pipeline:
     """Opens the upstreams on the running loop; `stack` closes them."""
     timeouts = runtime.timeouts
@@ -251,10 +280,14 @@ async def open_pipeline(
     await sharing.started()
     metrics.upstreams = tuple(fleet)
     endpoints = {}
+    mirrored = {}  # of each upstream, what the shadow would ask
     await _load_litellm(runtime)
     for spec in runtime.upstreams:
-        upstream = KINDS[spec.kind](spec, runtime)
+        upstream = mirrored[spec.name] = KINDS[spec.kind](spec, runtime)
         stack.push_async_callback(upstream.aclose)
+        if tracing is not None:
+            mirrored[spec.name] = traced(upstream, spec, is_mirror=True)
+            upstream = traced(upstream, spec)
         endpoints[spec.name] = Endpoint(upstream, fleet[spec.name], request_timeout, sharing)
         if spec.startup_s is not None:
             fleet[spec.name].expect_start(time.monotonic() + spec.startup_s)
@@ -268,11 +301,11 @@ async def open_pipeline(
     if runtime.shadow is not None:
         target = runtime.shadow.target
         own = Fleet([target], runtime.breaker.max_failures, runtime.breaker.reset_s, random.random)
-        shadowed = Endpoint(endpoints[target].upstream, own[target], request_timeout)
+        shadowed = Endpoint(mirrored[target], own[target], request_timeout)
         shadow = Shadow(shadowed, runtime.shadow.percent, runtime.shadow.max_bytes, tasks, bounds, metrics)
     screen = open_screen(runtime.masking, random_salt, bounds.clock) if runtime.masking is not None else None
     estimator = Estimator(runtime.bytes_per_token, runtime.default_output_tokens)
-    return Pipeline(
+    steps = (
         open_authenticator(runtime, tasks),
         Admission(store, estimator, time.monotonic),
         Routes(table),
@@ -280,6 +313,7 @@ async def open_pipeline(
         screen,
         metrics.audit,
     )
+    return Pipeline(*steps) if tracing is None else TracedPipeline(tracing, *steps)
 
 
 def known_callers(runtime: Runtime) -> list[Caller]:

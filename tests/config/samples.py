@@ -83,6 +83,7 @@ GOOD: Final[dict[str, dict[str, str]]] = {
     "ops_listen": {"GATEWAY_OPS_LISTEN": "[::1]:9100"},
     "log_level": {"GATEWAY_LOG_LEVEL": "DEBUG"},
     "log_format": {"GATEWAY_LOG_FORMAT": "Console"},
+    "otel_enabled": {"GATEWAY_OTEL_ENABLED": "true"},
     "drain_delay_seconds": {"GATEWAY_DRAIN_DELAY_SECONDS": "0"},
     "drain_seconds": {"GATEWAY_DRAIN_SECONDS": "5"},
 }
@@ -187,6 +188,7 @@ BAD: Final[dict[str, tuple[str, ...]]] = {
     ),
     "log_level": ("loud", "10"),
     "log_format": ("text", "true"),
+    "otel_enabled": ("maybe", "http://localhost:4318"),
     "drain_delay_seconds": ("-1", "inf", "nan", "soon"),
     "drain_seconds": _NOT_TIMES,
 }

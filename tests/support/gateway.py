@@ -56,9 +56,16 @@ class Running:
 
 @asynccontextmanager
 async def gateway(
-    settings: Mapping[str, str] | None = None, upstreams: str = "mock=mock://local"
+    settings: Mapping[str, str] | None = None,
+    upstreams: str = "mock=mock://local",
+    *,
+    environ: Mapping[str, str] | None = None,
+    log_fd: int | None = None,
 ) -> AsyncIterator[Running]:
-    """`settings` without the prefix, e.g. {"RATE_LIMIT_PER_MINUTE": "3"}. KEY is the one key, the rate unlimited."""
+    """`settings` without the prefix, e.g. {"RATE_LIMIT_PER_MINUTE": "3"}. KEY is the one key, the rate unlimited.
+
+    `environ` is what else stands in its environment; its log goes nowhere unless `log_fd` says otherwise.
+    """
     chosen = {
         "UPSTREAMS": upstreams,
         "API_KEYS": KEY,
@@ -66,12 +73,12 @@ async def gateway(
         "LOG_LEVEL": "error",
         "PII_MASKING_ENABLED": "off",
     }
-    environ = {f"GATEWAY_{name}": value for name, value in {**chosen, **(settings or {})}.items()}
-    runtime = load(environ).runtime
+    given = {f"GATEWAY_{name}": value for name, value in {**chosen, **(settings or {})}.items()}
+    runtime = load({**given, **(environ or {})}).runtime
     records = Records()
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
-        app = build(runtime, log_fd=nowhere, observers=(records,))
+        app = build(runtime, log_fd=nowhere if log_fd is None else log_fd, observers=(records,))
         async with serving(app, runtime.timeouts, runtime.ops_listen) as served:
             yield Running(served.url, app, served.server, records)
     finally:

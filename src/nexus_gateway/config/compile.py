@@ -20,6 +20,7 @@ from .routes import compile_fallbacks, compile_policies
 from .runtime import BreakerSpec, MaskingSpec, Runtime, ShadowSpec, Timeouts
 from .schema import Settings, variable
 from .tokens import compile_tokens
+from .tracing import compile_tracing
 from .upstreams import Upstreams, compile_upstreams
 
 
@@ -64,6 +65,7 @@ def compile_settings(
         health_check_s=settings.health_check_seconds,
         admin_key_digest=compiler.admin_key(digests),
         audit=compile_audit(settings, places, masking, report),
+        tracing=compile_tracing(settings.otel_enabled, compiler.place("otel_enabled"), environ, report),
         accepts_dev_key=DEV_KEY_DIGEST in digests,
     )
     return runtime, upstreams.key_variables

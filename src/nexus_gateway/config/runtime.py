@@ -154,6 +154,25 @@ class MaskingSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class TracingSpec:
+    """Where spans go, and which. What stands in `headers` may be a secret."""
+
+    endpoint: str  # whole, with its path
+    headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+    timeout_s: float = 10.0  # of one batch, all tries
+    compression: str = "none"
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    sampler: str = "parentbased_always_on"
+    ratio: float = 1.0  # of a sampler that has one
+    resource: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    delay_s: float = 5.0  # between two batches
+    max_waiting: int = 2048  # finished spans
+    max_batch: int = 512
+
+
+@dataclass(frozen=True, slots=True)
 class Runtime:
     """All the request path knows of the configuration."""
 
@@ -187,4 +206,5 @@ class Runtime:
     masking: MaskingSpec | None = None
     routing_headers: bool = True  # tell callers who answered
     audit: AuditSpec | None = None
+    tracing: TracingSpec | None = None
     accepts_dev_key: bool = False  # everybody knows it: worth a warning when others can reach the gateway

@@ -316,6 +316,9 @@ class Settings(BaseSettings):
     log_format: LogFormat = _setting(
         "json", OPERATION, "Lines on stdout: `json` for machines, one object each, or `console` for people."
     )
+    otel_enabled: Switch = _setting(
+        False, OPERATION, "Whether requests are traced with OpenTelemetry. See [Tracing](tracing.md)."
+    )
     drain_delay_seconds: Delay = _setting(
         0.0, OPERATION, "How long the gateway still accepts requests after it was told to stop."
     )
