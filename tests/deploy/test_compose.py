@@ -68,8 +68,12 @@ async def test_nothing_is_published_beyond_loopback_unless_told_so(
     told = {} if bind is None else {"NEXUS_BIND": bind}
     services = await compose(tmp_path, *files, MODEL_ID=MODEL, **told)
     address = bind or "127.0.0.1"
-    assert published(services) == {("gateway", address, 8000), ("prometheus", address, 9090)}
-    assert sum(len(service.get("ports", ())) for service in services.values()) == 2
+    assert published(services) == {
+        ("gateway", address, 8000),
+        ("prometheus", address, 9090),
+        ("grafana", address, 3000),
+    }
+    assert sum(len(service.get("ports", ())) for service in services.values()) == 3
 
 
 async def test_with_nothing_set_it_is_the_mock_and_the_usual_key(tmp_path: Path) -> None:
@@ -111,6 +115,26 @@ async def test_what_is_mounted_exists_and_what_is_scraped_is_a_service(tmp_path:
     scraped = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())["scrape_configs"]
     targets = [target for job in scraped for static in job["static_configs"] for target in static["targets"]]
     assert "gateway:8000" in targets
+
+
+async def test_grafana_finds_its_data_source_and_the_dashboard(tmp_path: Path) -> None:
+    services = await compose(tmp_path)
+    grafana = services["grafana"]
+    told = grafana["environment"]
+    assert (told["GF_SECURITY_ADMIN_USER"], told["GF_SECURITY_ADMIN_PASSWORD"]) == ("admin", "admin")
+    mounted = {volume["target"]: volume["source"].replace(str(tmp_path), str(ROOT)) for volume in grafana["volumes"]}
+    provisioned = Path(mounted["/etc/grafana/provisioning"])
+    (source,) = yaml.safe_load((provisioned / "datasources/prometheus.yml").read_text())["datasources"]
+    host, _, port = source["url"].removeprefix("http://").partition(":")
+    assert int(port) in {each["target"] for each in services[host]["ports"]}
+    (provider,) = yaml.safe_load((provisioned / "dashboards/nexus-gateway.yml").read_text())["providers"]
+    dashboard = json.loads((Path(mounted[provider["options"]["path"]]) / "nexus-gateway.json").read_text())
+    assert dashboard["title"] == "Nexus Gateway"
+
+
+async def test_grafana_has_another_password_where_one_is_given(tmp_path: Path) -> None:
+    grafana = (await compose(tmp_path, GRAFANA_PASSWORD="a-better-one"))["grafana"]
+    assert grafana["environment"]["GF_SECURITY_ADMIN_PASSWORD"] == "a-better-one"
 
 
 @pytest.mark.parametrize("page", ["README.md", "README.ko.md"])
