@@ -30,7 +30,7 @@ from nexus_gateway.core.errors import (
 )
 from nexus_gateway.core.sse import DONE
 from nexus_gateway.upstreams.base import UpstreamRequest
-from nexus_gateway.upstreams.grpc import GrpcUpstream
+from nexus_gateway.upstreams.grpc import KEEPALIVE_MS, GrpcUpstream
 from nexus_gateway.upstreams.worker_v1.worker_pb2 import ChatResponse, ChatStreamResponse, Error, Usage
 from tests.support.grpc_worker import grpc_worker, running
 from tests.support.upstream_calls import ask, request
@@ -412,6 +412,11 @@ class TestConnecting:
             async with adapter(worker.port, kind="grpcs", ca_file=ca_file) as upstream:
                 with pytest.raises(UpstreamConnectError):
                     await ask(upstream, body=CHAT)
+
+    def test_nobody_is_pinged_more_often_than_servers_take(self) -> None:
+        """They cut the connection otherwise, minutes into a silence that no test waits for."""
+        default_of_servers_ms = 300_000  # GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, and Go's MinTime
+        assert default_of_servers_ms < KEEPALIVE_MS
 
 
 class TestHealth:

@@ -40,7 +40,11 @@ HEALTH: Final = "/grpc.health.v1.Health/Check"
 JSON: Final = "application/json"
 EVENTS: Final = "text/event-stream; charset=utf-8"
 TRACE: Final = frozenset({b"traceparent", b"tracestate"})
-KEEPALIVE_MS: Final = 30_000  # notices a peer that vanished; servers take pings while calls are under way
+KEEPALIVE_MS: Final = 330_000
+"""Between two pings of a connection that brings nothing. Servers take one in five minutes of silent calls, as is gRPC's
+own default, and cut the connection of whoever sends more, with every call on it: a first token may take that long. A
+peer that vanished is noticed sooner, by the deadlines of whoever waits and by TCP where something was sent."""
+
 RECONNECT_MS: Final = 2_000  # at most between two attempts to connect: the breaker spares a server that is down
 
 _OPERATIONS: Final = {
