@@ -23,15 +23,19 @@ def judge(choices: int = 1, keep_usage: bool = False) -> StreamJudge:
     return StreamJudge("u", choices=choices, keep_usage=keep_usage)
 
 
-@given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), max_size=30), st.integers(1, 5))
+@given(
+    events=st.lists(st.tuples(st.integers(0, 4), st.booleans()), max_size=30),
+    choices=st.integers(1, 5),
+    unfinished=st.sampled_from([None, ""]),
+)
 def test_a_stream_is_complete_exactly_when_every_choice_that_began_has_finished(
-    events: list[tuple[int, bool]], choices: int
+    events: list[tuple[int, bool]], choices: int, unfinished: str | None
 ) -> None:
     following = judge(choices)
     began: set[int] = set()
     finished: set[int] = set()
     for index, ends in events:
-        assert following.admit(chunk(index, "stop" if ends else None))
+        assert following.admit(chunk(index, "stop" if ends else unfinished))
         began.add(index)
         finished |= {index} if ends else set()
     assert following.is_complete == (bool(began) and began == finished)
@@ -108,6 +112,15 @@ def test_usage_is_read_where_it_is_given() -> None:
     assert read_answer(Operation.CHAT, json.dumps({"choices": [], "usage": USAGE}).encode(), "u") == Usage(3, 4)
     assert read_answer(Operation.EMBEDDINGS, b'{"data":[],"usage":{"prompt_tokens":2}}', "u") == Usage(2, 0)
     assert read_answer(Operation.CHAT, b'{"choices":[],"usage":null}', "u") is None
+    floats = b'{"choices":[],"usage":{"prompt_tokens":2.0,"completion_tokens":3e1}}'
+    assert read_answer(Operation.CHAT, floats, "u") == Usage(2, 30)
+
+
+@pytest.mark.parametrize("nothing", [None, "", {}])
+def test_an_error_that_says_nothing_is_none(nothing: Any) -> None:
+    """Servers whose language has no null write one into every answer."""
+    assert judge().admit(chunk(error=nothing))
+    read_answer(Operation.CHAT, json.dumps({"choices": [], "error": nothing}).encode(), "u")
 
 
 @pytest.mark.parametrize(

@@ -396,6 +396,22 @@ async def test_every_dialect_is_the_same_stream_however_it_is_cut(dialect: str, 
         assert running.records.last.attempts[-1].outcome == "ok"
 
 
+async def test_blank_lines_before_an_answer_keep_the_connection_and_mean_nothing() -> None:
+    """As DeepSeek sends them while a plain answer has to wait."""
+    answer = b'{"choices":[{"index":0,"message":{"role":"assistant","content":"x"},"finish_reason":"stop"}]}'
+
+    async def script(peer: Peer) -> None:
+        await peer.receive()
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
+        for piece in (head, chunk(b"\n"), chunk(b"\n\n"), chunk(answer), LAST_CHUNK):
+            await peer.send(piece)
+            await asyncio.sleep(0)
+
+    async with RawServer(script) as server, in_front_of(server) as running:
+        received = await ask(running)
+    assert (received.status, received.body.lstrip()) == (200, answer)
+
+
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
 @pytest.mark.parametrize(
     ("error", "status"),

@@ -47,13 +47,13 @@ _STATUS_OF_TYPE: Final = {  # what an error object stands for when it carries no
 
 
 class _UsageFields(msgspec.Struct, gc=False):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    prompt_tokens: int | float | None = None  # a number is a number: an answer is not refused for how it is written
+    completion_tokens: int | float | None = None
 
     def as_usage(self) -> Usage | None:
         if self.prompt_tokens is None and self.completion_tokens is None:
             return None
-        return Usage(self.prompt_tokens or 0, self.completion_tokens or 0)
+        return Usage(int(self.prompt_tokens or 0), int(self.completion_tokens or 0))
 
 
 class _Choice(msgspec.Struct, gc=False):
@@ -88,7 +88,7 @@ def read_answer(operation: Operation, body: bytes, upstream: str) -> Usage | Non
             body.decode()
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise _invalid(upstream, "an answer that is not valid JSON of the expected shape") from exc
-    if answer.error is not None or answer.object == "error":
+    if answer.error or answer.object == "error":
         raise read_error_object(body, upstream)
     found = answer.data if operation is Operation.EMBEDDINGS else answer.choices
     if found is None:
@@ -147,7 +147,7 @@ class StreamJudge:
                 data.decode()
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
             raise _invalid(self._upstream, "an event that is not valid JSON of the expected shape") from exc
-        if chunk.error is not None or chunk.object == "error":
+        if chunk.error or chunk.object == "error":
             raise read_error_object(data, self._upstream)
         if chunk.choices:
             size = len(data)
@@ -174,7 +174,7 @@ class StreamJudge:
 
     def _follow(self, choices: list[_Choice]) -> None:
         for choice in choices:
-            if choice.finish_reason is not None:
+            if choice.finish_reason:  # servers whose language has no null write an empty one
                 self._finished.add(choice.index)
             elif choice.index in self._seen:
                 continue

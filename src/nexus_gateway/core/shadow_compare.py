@@ -89,7 +89,7 @@ class _Part:
 
     def add(self, choice: _Choice) -> None:
         self.text.add(choice.text)
-        if choice.finish_reason is not None:
+        if choice.finish_reason:
             self.finish_reason = choice.finish_reason
         message = choice.delta or choice.message
         if message is None:

@@ -45,8 +45,8 @@ def test_a_whole_answer(content: str, reasoning: str) -> None:
     assert json.loads(after)["id"] == "[EMAIL_AAAAAAAAAAAAAAAA]", "only what the model said"
 
 
-@given(texts=st.lists(st.tuples(words, cuts), min_size=1, max_size=3))
-def test_a_stream_says_what_the_whole_would_have_said(texts: list[tuple[str, list[int]]]) -> None:
+@given(texts=st.lists(st.tuples(words, cuts), min_size=1, max_size=3), unfinished=st.sampled_from([{}, None, ""]))
+def test_a_stream_says_what_the_whole_would_have_said(texts: list[tuple[str, list[int]]], unfinished: Any) -> None:
     """Several choices take turns; what was held back comes at the latest with the finish_reason."""
     ordered = [
         choice
@@ -55,6 +55,8 @@ def test_a_stream_says_what_the_whole_would_have_said(texts: list[tuple[str, lis
         for choice in [pieces_of(texts[index], index, turn)]
         if choice is not None
     ]
+    if unfinished != {}:
+        ordered = [{**choice, "finish_reason": unfinished} for choice in ordered]
     ordered += [{"index": index, "delta": {}, "finish_reason": "stop"} for index, _ in enumerate(texts)]
     said = dict.fromkeys(range(len(texts)), "")
     reply = restorer()

@@ -21,6 +21,7 @@ Say = Callable[[Place, str, bool], str]  # what becomes of a piece of text; True
 _TEXT_FIELDS: Final = ("content", "reasoning_content", "reasoning", "refusal", "text", "thinking")
 _ARGUMENTS: Final = "arguments"
 _NULL: Final = b"null"
+_UNFINISHED: Final = (_NULL, b'""')  # servers whose language has no null write an empty reason
 
 _object: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _objects: Final = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
@@ -77,7 +78,7 @@ def _rewrite(body: bytes, say: Say, rest_of: Callable[[int], dict[Place, str]] |
 def _choice(choice: Object, number: int, say: Say, rest_of: Callable[[int], dict[Place, str]] | None) -> bytes:
     index = _number(choice["index"]) if "index" in choice else number
     changed: dict[str, msgspec.Raw | bytes] = dict(choice)
-    ends = rest_of is not None and bytes(choice.get("finish_reason", _NULL)) != _NULL
+    ends = rest_of is not None and bytes(choice.get("finish_reason", _NULL)) not in _UNFINISHED
     holder = next((name for name in ("delta", "message") if _is_object(choice.get(name))), None)
     if "text" in choice:
         changed["text"] = _said(choice["text"], (index, "text", -1), say)
