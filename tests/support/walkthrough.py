@@ -29,7 +29,10 @@ BLOCK_S: Final = 120.0  # for a block that ends by itself
 START_S: Final = 60.0  # for a server
 
 _BLOCK: Final = re.compile(r"^(?:<!-- ([^\n]+) -->\n)?```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_SERVER: Final = re.compile(r"(?:^|[ \n])(make run|nexus-gateway serve|uvicorn app\.main:app)\b[^\n|]*")
+_WORKER: Final = "examples/grpc_worker/worker.py"
+_SERVER: Final = re.compile(
+    rf"(?:^|[ \n])(make run|nexus-gateway serve|uvicorn app\.main:app|\S*python {_WORKER})\b[^\n|]*"
+)
 _ADDRESS: Final = re.compile(r"(localhost:|127\.0\.0\.1:|--port[= ])(\d{4,5})\b")
 _PLACEHOLDER: Final = re.compile(r"^git clone <[^>]*> \S+ && cd \S+$", re.MULTILINE)  # the reader has that already
 _GIVEN: Final = {"KEY": "a-key-of-the-reader", "OPENAI_API_KEY": "sk-of-the-reader"}  # a reader has these
@@ -145,7 +148,7 @@ class Walkthrough:
         self.servers[port] = Server(process, log)
         try:
             async with asyncio.timeout(START_S):
-                while not await _listens(port):
+                while not await _listens(port, speaks_http=_WORKER not in server[1]):
                     assert process.returncode is None, f"{block} ended:\n{log.read_text()}"
                     await asyncio.sleep(0.05)
         except TimeoutError:
@@ -180,11 +183,14 @@ def _split(text: str, at: int) -> tuple[str, str]:
     return text[:begin], text[begin:]
 
 
-async def _listens(port: int) -> bool:
+async def _listens(port: int, *, speaks_http: bool) -> bool:
     try:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
     except OSError:
         return False
+    if not speaks_http:
+        writer.close()
+        return True
     writer.write(b"GET /healthz HTTP/1.1\r\nhost: gateway\r\nconnection: close\r\n\r\n")
     try:
         return (await reader.read(-1)).startswith(b"HTTP/1.1 200")
