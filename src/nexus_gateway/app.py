@@ -59,6 +59,7 @@ from nexus_gateway.observe.log import RequestLog
 from nexus_gateway.observe.logging import configure, release, take_over
 from nexus_gateway.observe.metrics import Metrics
 from nexus_gateway.observe.recent import Recent
+from nexus_gateway.observe.tracing import Recorder
 from nexus_gateway.pipeline.admit import Admission
 from nexus_gateway.pipeline.authenticate import Authenticator, TokenCheck
 from nexus_gateway.pipeline.bounds import Bounds
@@ -245,8 +246,7 @@ async def open_tracing(spec: TracingSpec, stack: AsyncExitStack) -> Tracing:
     found = await asyncio.to_thread(importlib.import_module, "nexus_gateway.observe.span_export")
     export = found.SpanExport(spec)
     stack.push_async_callback(export.aclose)
-    tracing: Tracing = export.tracing
-    return tracing
+    return Recorder(spec.sampling, export.put, time.monotonic, random.getrandbits)
 
 
 def traced(upstream: Upstream, spec: UpstreamSpec, *, is_mirror: bool = False) -> Upstream:

@@ -6,6 +6,7 @@ from nexus_gateway import __version__
 from nexus_gateway.config.effective import describe
 from nexus_gateway.config.runtime import TracingSpec
 from nexus_gateway.config.settings import ConfigurationProblems, load
+from nexus_gateway.core.tracing import Sampling
 
 ON = {"GATEWAY_OTEL_ENABLED": "true"}
 OTLP = "OTEL_EXPORTER_OTLP_"
@@ -96,7 +97,7 @@ def test_what_cannot_work_is_refused_where_it_stands(name: str, value: str) -> N
 
 def test_a_share_is_read_only_where_it_means_something() -> None:
     nonsense = {"OTEL_TRACES_SAMPLER_ARG": "endpoint=http://c"}
-    assert traced(**nonsense).ratio == 1.0
+    assert traced(**nonsense).sampling == Sampling()
     with pytest.raises(ConfigurationProblems):
         load({**ON, **nonsense, "OTEL_TRACES_SAMPLER": "traceidratio"})
 

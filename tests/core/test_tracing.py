@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus_gateway.core.tracing import TRACEPARENT, TRACESTATE, Place, place_of, take_trace
+from nexus_gateway.core.tracing import SAMPLED, TRACEPARENT, TRACESTATE, Place, Sampling, place_of, take_trace
 
 PLACES = st.builds(Place, st.integers(1, 2**128 - 1), st.integers(1, 2**64 - 1), st.integers(0, 255))
 GOOD = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -65,3 +65,26 @@ def test_all_else_passes_in_its_order_and_a_state_only_with_its_parent(headers: 
     ]
     states = [field for field in rest if field[0] == TRACESTATE]
     assert states == ([] if parent is None else [field for field in headers if field[0] == TRACESTATE])
+
+
+@given(trace_id=st.integers(1, 2**128 - 1), shares=st.tuples(st.floats(0, 1), st.floats(0, 1)))
+def test_a_larger_share_takes_all_that_a_smaller_one_takes(trace_id: int, shares: tuple[float, float]) -> None:
+    smaller, larger = (Sampling(share).takes(trace_id, None) for share in sorted(shares))
+    assert larger or not smaller
+
+
+@given(trace_id=st.integers(1, 2**128 - 1), parent=PLACES)
+def test_all_is_all_and_nothing_is_nothing(trace_id: int, parent: Place) -> None:
+    for whose in (None, parent):
+        assert Sampling(1.0, heeds_parent=False).takes(trace_id, whose)
+        assert not Sampling(0.0, heeds_parent=False).takes(trace_id, whose)
+
+
+@given(trace_id=st.integers(1, 2**128 - 1), parent=PLACES, share=st.floats(0, 1))
+def test_a_caller_who_has_decided_is_followed(trace_id: int, parent: Place, share: float) -> None:
+    assert Sampling(share).takes(trace_id, parent) == bool(parent.flags & SAMPLED)
+
+
+def test_the_share_is_the_share_of_evenly_spread_ids() -> None:
+    taken = sum(Sampling(0.25).takes((at << 64) | (at * 2**64 // 1000), None) for at in range(1000))
+    assert taken == 250

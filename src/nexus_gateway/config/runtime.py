@@ -13,6 +13,7 @@ from nexus_gateway.core.access import CallerPolicy
 from nexus_gateway.core.forwarded import Network
 from nexus_gateway.core.jwt import TokenRules, VerifyingKey
 from nexus_gateway.core.policies import RoutePolicy
+from nexus_gateway.core.tracing import Sampling
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +165,7 @@ class TracingSpec:
     ca_file: str | None = None
     cert_file: str | None = None
     key_file: str | None = None
-    sampler: str = "parentbased_always_on"
-    ratio: float = 1.0  # of a sampler that has one
+    sampling: Sampling = field(default_factory=Sampling)
     resource: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     delay_s: float = 5.0  # between two batches
     max_waiting: int = 2048  # finished spans

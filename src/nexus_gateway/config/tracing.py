@@ -11,6 +11,7 @@ from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from nexus_gateway import __version__
+from nexus_gateway.core.tracing import Sampling
 
 from .files import check_regular
 from .problems import Report, shown
@@ -66,7 +67,6 @@ class _Reader:
     def spec(self) -> TracingSpec:
         self._check_fixed("OTEL_TRACES_EXPORTER", "otlp")
         self._check_fixed(self._chosen("PROTOCOL"), PROTOCOL)
-        sampler = self._read("OTEL_TRACES_SAMPLER", one_of(SAMPLERS), SAMPLERS[0])
         max_waiting = self._read("OTEL_BSP_MAX_QUEUE_SIZE", _count, _USUAL.max_waiting)
         return TracingSpec(
             endpoint=self._endpoint(),
@@ -76,8 +76,7 @@ class _Reader:
             ca_file=self._file("CERTIFICATE"),
             cert_file=self._file("CLIENT_CERTIFICATE"),
             key_file=self._file("CLIENT_KEY"),
-            sampler=sampler,
-            ratio=self._read("OTEL_TRACES_SAMPLER_ARG", _ratio, 1.0) if sampler.endswith("ratio") else 1.0,
+            sampling=self._sampling(),
             resource=MappingProxyType(self._resource()),
             delay_s=self._read("OTEL_BSP_SCHEDULE_DELAY", _milliseconds, _USUAL.delay_s * 1000) / 1000,
             max_waiting=max_waiting,
@@ -114,6 +113,13 @@ class _Reader:
         elif not sound or not given.isascii() or " " in given:
             self._report.refuse(name, "This is not the address of a receiver.", "Write http://localhost:4318.")
         return given if name.endswith("TRACES_ENDPOINT") else f"{given.rstrip('/')}/v1/traces"
+
+    def _sampling(self) -> Sampling:
+        name: str = self._read("OTEL_TRACES_SAMPLER", one_of(SAMPLERS), SAMPLERS[0])
+        share: float = 0.0 if name.endswith("always_off") else 1.0
+        if name.endswith("traceidratio"):
+            share = self._read("OTEL_TRACES_SAMPLER_ARG", _ratio, share)
+        return Sampling(share, heeds_parent=name.startswith("parentbased_"))
 
     def _pairs(self, name: str) -> dict[str, str]:
         """`a=b,c=d`, percent-encoded. What stands there may be a secret: it is never shown."""

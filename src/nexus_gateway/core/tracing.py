@@ -1,6 +1,7 @@
 """What a request knows of its trace, whichever library records it.
 
-For:      reading where a caller's trace stands (W3C Trace Context), and telling an upstream where ours does.
+For:      reading where a caller's trace stands (W3C Trace Context), deciding whether to record it, and telling an
+          upstream where ours does.
 Touches:  nothing. Whoever records implements `Tracing`; nobody else imports its library.
 """
 
@@ -8,6 +9,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
+
+import msgspec
 
 from .model import CallRecord, Operation
 
@@ -20,9 +23,13 @@ _TRACEPARENT: Final = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-
 _INVALID_VERSION: Final = b"ff"
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """One span in one trace. `flags`: bit 0 says that it is sampled."""
+SAMPLED: Final = 1  # bit 0 of the flags
+RANDOM: Final = 2  # bit 1 (level 2 of the standard): the low 56 bits of the trace's id are random
+_HALF: Final = 1 << 64
+
+
+class Place(msgspec.Struct, frozen=True, gc=False):
+    """One span in one trace."""
 
     trace_id: int
     span_id: int
@@ -45,6 +52,22 @@ def place_of(traceparent: bytes) -> Place | None:
         return None
     place = Place(int(trace_id, 16), int(span_id, 16), int(flags, 16))
     return place if place.trace_id and place.span_id else None
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Which traces are recorded. `share`: of those that begin here, and of all unless `heeds_parent`.
+
+    By the low 64 bits of the trace's id, as OpenTelemetry's TraceIdRatioBased: who has the same share decides alike.
+    """
+
+    share: float = 1.0
+    heeds_parent: bool = True  # a caller who has decided already is followed
+
+    def takes(self, trace_id: int, parent: Place | None) -> bool:
+        if self.heeds_parent and parent is not None:
+            return bool(parent.flags & SAMPLED)
+        return trace_id % _HALF < self.share * _HALF
 
 
 class TracedHeaders(list[tuple[bytes, bytes]]):
