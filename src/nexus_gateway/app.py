@@ -184,7 +184,7 @@ def build(
             store = await open_store(runtime, metrics, tasks, stack)
             pipeline = await open_pipeline(runtime, store, metrics, tasks, stack, random_salt, tracing)
             if runtime.admin_key_digest is not None:
-                recent = Recent(metrics.totals, time.monotonic)
+                recent = Recent(metrics.totals, metrics.traffic.callers, time.monotonic)
                 tasks.spawn(recent.watch(), name="recent")
                 callers = Callers(known_callers(runtime), store, time.monotonic)
                 app.desk = Desk(pipeline.endpoints, recent, failures, callers, time.time())

@@ -68,6 +68,18 @@ async def test_the_page_is_static_and_allows_nothing_but_itself() -> None:
         assert "{{" not in page.text
 
 
+async def test_the_api_page_knows_that_the_routes_ask_for_a_key() -> None:
+    async with gateway(SETTINGS) as running, httpx2.AsyncClient(base_url=running.url) as http:
+        document = (await http.get("/openapi.json")).json()
+        routes = [
+            route for path, methods in document["paths"].items() if "/admin" in path for route in methods.values()
+        ]
+        assert len(routes) == 6
+        for route in routes:
+            (asked_for,) = route["security"]
+            assert set(asked_for) <= set(document["components"]["securitySchemes"])
+
+
 async def test_traffic_tells_what_went_through_and_through_whom() -> None:
     upstreams = "good=mock://local;bad=mock://local?status=500"
     async with gateway({**SETTINGS, "RATE_LIMIT_PER_MINUTE": "3"}, upstreams) as running:
@@ -106,8 +118,11 @@ async def test_keys_are_told_with_limits_and_use_and_never_themselves() -> None:
         assert first["requests_per_minute"] == {"limit": 5, "used": 2}
         assert 0 < first["tokens_per_minute"]["used"] < 9000
         assert first["concurrency"] == {"limit": None, "used": None}
+        assert first["lately"]["requests"] == 2
+        assert first["lately"]["tokens"] == first["tokens_per_minute"]["used"]
         assert second["state"] == "disabled"
         assert third["requests_per_minute"] == {"limit": None, "used": None}
+        assert third["lately"] == {"requests": 0, "tokens": 0}
 
 
 async def test_rules_of_tokens_are_told_and_use_where_the_caller_is_known() -> None:

@@ -32,6 +32,9 @@ class Counted:
             attempts={"m": (self.answered + self.failed, self.failed)},
         )
 
+    def callers(self) -> dict[str, tuple[int, int]]:
+        return {"team": (self.answered, 30 * self.answered)} if self.answered else {}
+
     def answer(self, count: int, bucket: int = FAST) -> None:
         self.answered += count
         self.answers[bucket] += count
@@ -39,7 +42,7 @@ class Counted:
 
 def begun() -> tuple[Counted, Recent]:
     counted = Counted()
-    return counted, Recent(counted.totals, lambda: counted.now_s)
+    return counted, Recent(counted.totals, counted.callers, lambda: counted.now_s)
 
 
 def test_what_has_just_happened_is_told_before_the_next_sample() -> None:
@@ -66,6 +69,21 @@ def test_only_the_last_minute_counts_as_lately() -> None:
     assert told["lately"]["answer_s"]["p99"] <= 0.1  # those of before are forgotten
     assert told["series"][0]["answered"] == 1000
     assert sum(each["answered"] for each in told["series"]) == 1059
+
+
+def test_what_a_caller_asked_for_is_told_of_a_minute_and_its_beginning() -> None:
+    counted, recent = begun()
+    assert recent.tell_callers() == (0, {})
+    counted.answer(1000)
+    counted.now_s += 1
+    assert recent.tell_callers() == (1, {"team": (1000, 30_000)})
+    for _ in range(120):
+        counted.now_s += 2
+        recent.sample()
+        counted.answer(1)
+    seconds, asked = recent.tell_callers()
+    assert 60 <= seconds <= 70
+    assert asked["team"][0] in (seconds / 2, seconds / 2 + 1)
 
 
 def test_memory_is_bounded_and_a_pause_of_the_clock_does_no_harm() -> None:

@@ -94,6 +94,9 @@ def test_the_totals_say_the_same_as_the_exposition(finished: list[CallRecord]) -
     assert totals.left == total(metrics["nexus_requests"], code="client_gone")
     assert totals.prompt_tokens == total(metrics["nexus_tokens"], direction="prompt")
     assert totals.completion_tokens == total(metrics["nexus_tokens"], direction="completion")
+    for caller, (requests, tokens) in traffic.callers().items():
+        assert requests == total(metrics["nexus_caller_requests"], caller=caller)
+        assert tokens == total(metrics["nexus_caller_tokens"], caller=caller)
     for upstream in UPSTREAMS:
         asked = total(metrics["nexus_upstream_attempts"], upstream=upstream)
         failed = total(metrics["nexus_upstream_attempts"], upstream=upstream, outcome="timeout")

@@ -108,6 +108,7 @@ async def test_traffic_upstreams_keys_and_errors_are_seen(browser: Browser) -> N
         assert "100%" in told["bad"]
         assert "unavailable" in told["bad"]
         assert "3 of 50" in await tab.run("keys.textContent")
+        assert "3 · " in await tab.run("keys.rows[0].cells[6].textContent")
         kept_its_word(tab, running)
 
 
@@ -127,6 +128,20 @@ async def test_an_upstream_is_isolated_by_two_clicks_and_restored_by_one(browser
         await tab.click("#upstreams tr:first-child button")
         await tab.until("upstreams.rows[0].cells[1].textContent === 'closed'")
         assert (await upstream(running, "m"))["isolated"] is False
+        kept_its_word(tab, running)
+
+
+async def test_many_keys_are_turned_over_like_pages(browser: Browser) -> None:
+    async with running_gateway(API_KEYS=",".join([KEY, *(f"key-number-{n}" for n in range(249))])) as running:
+        tab = await browser.open(f"{running.url}/admin")
+        await enter(tab)
+        await tab.until("document.getElementById('keys-count').textContent === '1–200 of 250'")
+        await tab.click("#keys-on")
+        await tab.until("document.getElementById('keys-count').textContent === '201–250 of 250'")
+        assert await tab.run("keys.rows.length") == 50
+        assert await tab.run("document.getElementById('keys-on').disabled") is True
+        await tab.click("#keys-back")
+        await tab.until("keys.rows.length === 200")
         kept_its_word(tab, running)
 
 

@@ -28,6 +28,7 @@ from .pages import load
 OWN_SCOPE: Final = "this process"  # whose breakers and isolation these are
 SHARED_SCOPE: Final = "all processes through Redis"
 KEYS_TOLD: Final = 200  # in one answer: with Redis each is one small question
+ASKS_FOR_KEY: Final[dict[str, Any]] = {"security": [{"bearer": []}]}  # so that `/docs` sends it
 MAX_DIGITS: Final = 9
 
 log = logging.getLogger(__name__)
@@ -64,44 +65,54 @@ def add_admin(app: FastAPI, desk: Callable[[], Desk | None], key_digest: bytes) 
             raise UnknownUpstream(f"There is no upstream '{name[:128]}'.")
         return endpoint
 
-    @router.get("/traffic", summary="What went through this process in the last minutes")
+    @router.get("/traffic", openapi_extra=ASKS_FOR_KEY, summary="What went through this process in the last minutes")
     async def traffic() -> dict[str, Any]:
         there = present()
         up_s = round(time.time() - there.opened_at, 3)
         return {"scope": OWN_SCOPE, "version": __version__, "up_s": up_s, **there.recent.tell()}
 
-    @router.get("/upstreams", summary="How every upstream stands")
+    @router.get("/upstreams", openapi_extra=ASKS_FOR_KEY, summary="How every upstream stands")
     async def upstreams() -> dict[str, Any]:
         now_s, known = time.monotonic(), present().endpoints.values()
         scope = SHARED_SCOPE if any(endpoint.sharing.is_shared for endpoint in known) else OWN_SCOPE
         return {"scope": scope, "upstreams": [describe(endpoint, now_s) for endpoint in known]}
 
-    @router.post("/upstreams/{name:path}/isolate", summary="Take an upstream out")
+    @router.post("/upstreams/{name:path}/isolate", openapi_extra=ASKS_FOR_KEY, summary="Take an upstream out")
     async def isolate(name: str) -> dict[str, Any]:
         endpoint = find(name)
         endpoint.isolate()
         log.warning("upstream_isolated", extra={"upstream": name})
         return describe(endpoint, time.monotonic())
 
-    @router.post("/upstreams/{name:path}/restore", summary="Let an upstream take part again")
+    @router.post(
+        "/upstreams/{name:path}/restore", openapi_extra=ASKS_FOR_KEY, summary="Let an upstream take part again"
+    )
     async def restore(name: str) -> dict[str, Any]:
         endpoint = find(name)
         endpoint.restore()
         log.warning("upstream_restored", extra={"upstream": name})
         return describe(endpoint, time.monotonic())
 
-    @router.get("/keys", summary="Keys and tokens with their limits, and what of these is used")
+    @router.get(
+        "/keys", openapi_extra=ASKS_FOR_KEY, summary="Keys and tokens with their limits, and what of these is used"
+    )
     async def keys(first: str = "0") -> dict[str, Any]:
         """At most 200 from `first` on, in the order of the configuration."""
-        begin, callers, now_unix_s = _whole(first), present().callers, time.time()
-        told = await callers.use(begin, KEYS_TOLD)
+        there, begin, now_unix_s = present(), _whole(first), time.time()
+        told = await there.callers.use(begin, KEYS_TOLD)
+        seconds, asked = there.recent.tell_callers()
         return {
             "first": begin,
-            "total": len(callers),
-            "keys": [describe_caller(caller, used, now_unix_s) for caller, used in told],
+            "total": len(there.callers),
+            "lately_s": round(seconds, 3),
+            "keys": [describe_caller(caller, used, asked, now_unix_s) for caller, used in told],
         }
 
-    @router.get("/errors", summary="Kinds of failures that this process met of late, the newest first")
+    @router.get(
+        "/errors",
+        openapi_extra=ASKS_FOR_KEY,
+        summary="Kinds of failures that this process met of late, the newest first",
+    )
     async def failures() -> dict[str, Any]:
         there = present()
         told = [
@@ -145,10 +156,13 @@ def describe(endpoint: Endpoint, now_s: float) -> dict[str, Any]:
     }
 
 
-def describe_caller(caller: Caller, used: Use | None, now_unix_s: float) -> dict[str, Any]:
-    """A limit of null is none. `used` is null where there is no limit, or nobody knows. `basis` says what it rests on:
-    "whole", "share" (this process alone, while Redis is away) or "none"."""
-    policy = caller.policy
+def describe_caller(
+    caller: Caller, used: Use | None, asked: Mapping[str, tuple[int, int]], now_unix_s: float
+) -> dict[str, Any]:
+    """`asked`: requests and tokens of late, by label. A limit of null is none. `used` is null where there is no limit,
+    or nobody knows. `basis` says what it rests on: "whole", "share" (this process alone: Redis is away), "none"."""
+    policy, principal = caller.policy, caller.principal
+    lately = None if principal is None else asked.get(principal.label, (0, 0))
     requests, tokens, in_flight = (None, None, None) if used is None else (used.requests, used.tokens, used.in_flight)
     return {
         "kind": "key" if caller.subject is None else "token",
@@ -162,6 +176,7 @@ def describe_caller(caller: Caller, used: Use | None, now_unix_s: float) -> dict
         "requests_per_minute": {"limit": policy.requests_per_minute, "used": requests},
         "tokens_per_minute": {"limit": policy.tokens_per_minute, "used": tokens},
         "concurrency": {"limit": policy.max_concurrency, "used": in_flight},
+        "lately": None if lately is None else dict(zip(("requests", "tokens"), lately, strict=True)),
         "basis": "none" if used is None else used.basis.value,
     }
 

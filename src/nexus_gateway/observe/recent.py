@@ -17,8 +17,9 @@ from .tally import SECONDS
 EVERY_S: Final = 2.0  # between two samples
 SAMPLES: Final = 151  # five minutes, and where they began
 LATELY_S: Final = 60.0  # what a rate of "just now" is about
+CALLERS_EVERY: Final = 5  # samples: there may be many callers, so what they asked for is kept less often
+CALLERS_SAMPLES: Final = 7  # a minute, and where it began
 QUANTILES: Final = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
-
 
 ENDS: Final = ("answered", "refused", "failed", "left")
 """How a request can end. `refused`: 4xx. `failed`: 5xx, or a stream that broke off. `left`: the caller did."""
@@ -43,16 +44,23 @@ class Totals(msgspec.Struct, frozen=True):
     attempts: Mapping[str, tuple[int, int]]
 
 
+Callers = Mapping[str, tuple[int, int]]  # requests and tokens since the start, by the caller's label
+
 COUNTS: Final = (*ENDS, "prompt_tokens", "completion_tokens")
 
 
 class Recent:
     """Keeps samples of the totals while `watch` runs; whoever owns tasks owns it."""
 
-    def __init__(self, totals: Callable[[], Totals], clock: Callable[[], float]) -> None:
+    def __init__(
+        self, totals: Callable[[], Totals], callers: Callable[[], Callers], clock: Callable[[], float]
+    ) -> None:
         self._totals = totals
+        self._callers = callers
         self._clock = clock
         self._samples: deque[tuple[float, Totals]] = deque(maxlen=SAMPLES)
+        self._callers_samples: deque[tuple[float, Callers]] = deque(maxlen=CALLERS_SAMPLES)
+        self._taken = 0
         self.sample()
 
     async def watch(self) -> None:
@@ -61,7 +69,17 @@ class Recent:
             self.sample()
 
     def sample(self) -> None:
-        self._samples.append((self._clock(), self._totals()))
+        now_s = self._clock()
+        self._samples.append((now_s, self._totals()))
+        if self._taken % CALLERS_EVERY == 0:
+            self._callers_samples.append((now_s, self._callers()))
+        self._taken += 1
+
+    def tell_callers(self) -> tuple[float, Callers]:
+        """What each caller asked for lately, and in how many seconds that was: some 60 to 70, or since the start."""
+        began_s, then = self._callers_samples[0]
+        counted = {label: _less(counts, then.get(label)) for label, counts in self._callers().items()}
+        return self._clock() - began_s, {label: (requests, tokens) for label, (requests, tokens) in counted.items()}
 
     def tell(self) -> dict[str, Any]:
         """`lately` is the last minute up to now; `series` are the differences between samples, the oldest first."""

@@ -209,6 +209,14 @@ class Traffic:
             attempts={name: (asked, failed) for name, (asked, failed) in attempts.items()},
         )
 
+    def callers(self) -> dict[str, tuple[int, int]]:
+        """Requests and tokens, by the label of the caller."""
+        asked: dict[str, tuple[int, int]] = {}
+        for (caller, _, _, _, _, _, _), cell in self._cells.items():
+            requests, tokens = asked.get(caller, (0, 0))
+            asked[caller] = requests + cell.count, tokens + cell.prompt_tokens + cell.completion_tokens
+        return asked
+
     def _collect_counts(self) -> Iterator[Metric]:
         """Sums over all cells; each of them is looked at once."""
         requests, callers, attempts = _Sum(), _Sum(), _Sum()

@@ -25,7 +25,7 @@ const WORDS = {
     s_closed: "closed", s_open: "open", s_half_open: "half-open", s_isolated: "isolated", s_cooling: "cooling",
     s_failing: "failing its checks", s_starting: "starting", s_ramp: "closed, {share} of traffic", wait: "{state}, {time}",
     keys: "Keys and tokens", keys_count: "{first}–{last} of {total}", caller: "Caller", models: "Models",
-    requests_per_minute: "Requests / min", tokens_per_minute: "Tokens / min", concurrency: "At once",
+    requests_per_minute: "Requests / min", tokens_per_minute: "Tokens / min", concurrency: "At once", lately: "Last minute", asked: "{requests} · {tokens} tokens",
     unlimited: "unlimited", all: "all", tokens_of: "tokens of {subject}", other_tokens: "all other tokens",
     s_active: "active", s_disabled: "disabled", s_expired: "expired", until: "until {time}",
     per_caller: "{limit} each", unknown_use: "? of {limit}", used: "{used} of {limit}", share: "this process alone",
@@ -55,7 +55,7 @@ const WORDS = {
     s_closed: "닫힘(정상)", s_open: "열림(차단)", s_half_open: "반열림(확인 중)", s_isolated: "격리됨", s_cooling: "대기",
     s_failing: "상태 검사 실패", s_starting: "시작 중", s_ramp: "닫힘, 트래픽 {share}", wait: "{state}, {time}",
     keys: "키와 토큰", keys_count: "{total}개 중 {first}–{last}", caller: "호출자", models: "모델",
-    requests_per_minute: "요청 / 분", tokens_per_minute: "토큰 / 분", concurrency: "동시 요청",
+    requests_per_minute: "요청 / 분", tokens_per_minute: "토큰 / 분", concurrency: "동시 요청", lately: "최근 1분", asked: "{requests}건 · 토큰 {tokens}",
     unlimited: "제한 없음", all: "전체", tokens_of: "{subject}의 토큰", other_tokens: "그 밖의 모든 토큰",
     s_active: "사용 중", s_disabled: "사용 중지", s_expired: "만료", until: "{time}까지",
     per_caller: "각각 {limit}", unknown_use: "? / {limit}", used: "{used} / {limit}", share: "이 프로세스만",
@@ -393,7 +393,7 @@ function showKeys({ first, total, keys }) {
   at("keys-pages").hidden = first === 0 && last >= total;
   at("keys-back").disabled = first === 0;
   at("keys-on").disabled = last >= total;
-  fill("keys", keys, keyRow, 6, "no_keys");
+  fill("keys", keys, keyRow, 7, "no_keys");
 }
 
 function keyRow(caller) {
@@ -405,7 +405,13 @@ function keyRow(caller) {
   const models = caller.allowed_models === null ? say("all") : caller.allowed_models.join(", ");
   return make("tr", {}, make("td", { class: "text stacked" }, ...nameOf(caller)), state,
     make("td", { class: "text", text: models }),
-    use(caller, "requests_per_minute"), use(caller, "tokens_per_minute"), use(caller, "concurrency"));
+    use(caller, "requests_per_minute"), use(caller, "tokens_per_minute"), use(caller, "concurrency"),
+    make("td", { class: "n", text: asked(caller.lately) }));
+}
+
+function asked(lately) {
+  if (lately === null || !lately.requests) return say("none");
+  return say("asked", { requests: number(lately.requests), tokens: short(lately.tokens) });
 }
 
 function nameOf({ kind, key_id, subject, name }) {
