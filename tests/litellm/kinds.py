@@ -1,5 +1,9 @@
-"""The litellm row of the contract suite: the real library, a real wire, a mock model at its far end."""
+"""The litellm rows of the contract suite: the real library, a real wire, a mock model at its far end.
 
+The library asks some providers by OpenAI's client and others by its own: a row for each.
+"""
+
+import functools
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final
@@ -17,11 +21,15 @@ def adapter(model: str | None, *, limit_bytes: int = USUAL_LIMIT_BYTES, **spec: 
 
 @asynccontextmanager
 async def litellm(
-    behaviour: MockSpec = USUAL, *, cut_bytes: int | None = None, limit_bytes: int = USUAL_LIMIT_BYTES
+    behaviour: MockSpec = USUAL,
+    *,
+    cut_bytes: int | None = None,
+    limit_bytes: int = USUAL_LIMIT_BYTES,
+    model: str = "openai/m",
 ) -> AsyncIterator[Bench]:
     async with left_as_found(), openai_server(behaviour, cut_bytes=cut_bytes) as server:
         upstream = adapter(
-            "openai/m",
+            model,
             limit_bytes=limit_bytes,
             api_base=f"http://127.0.0.1:{server.port}/v1",
             api_key=OWN_KEY,
@@ -35,4 +43,7 @@ async def litellm(
             await server.model.reach(0)
 
 
-KINDS: Final[Mapping[str, Callable[..., AbstractAsyncContextManager[Bench]]]] = {"litellm": litellm}
+KINDS: Final[Mapping[str, Callable[..., AbstractAsyncContextManager[Bench]]]] = {
+    "litellm": litellm,
+    "litellm, its own client": functools.partial(litellm, model="hosted_vllm/m"),
+}

@@ -280,6 +280,25 @@ class TestTheWire:
                 await reply.aclose()
             assert server.peers[0].accepted_bytes < 64 << 20
 
+    @pytest.mark.parametrize("stream", [False, True])
+    async def test_what_the_library_plays_for_a_provider_is_not_relayed(self, stream: bool) -> None:
+        """Here a schema for the answer, by a tool that nobody gave."""
+        schema = {"name": "s", "schema": {"type": "object", "properties": {"city": {"type": "string"}}}}
+        wanted = body(stream=stream, response_format={"type": "json_schema", "json_schema": schema})
+        used = {"id": "t", "type": "function", "function": {"name": "json_tool_call", "arguments": '{"city":"Seoul"}'}}
+        choice = {"index": 0, "message": {"role": "assistant", "tool_calls": [used]}, "finish_reason": "tool_calls"}
+        answer = {"object": "chat.completion", "model": "m", "choices": [choice], "service_tier": None}
+        async with RawServer(answering(plain(msgspec.json.encode(answer)))) as server:
+            upstream = adapter("groq/llama3-8b-8192", api_base=f"http://127.0.0.1:{server.port}", api_key=OWN_KEY)
+            async with closing(upstream):
+                reply = await upstream.send(request(stream=stream, body=wanted))
+                raw = await reply.read_all(LIMIT_BYTES)
+                await reply.aclose()
+            assert "tools" in msgspec.json.decode(server.peers[0].requests[0].body)
+        assert reply.status == 200
+        assert b'"tool_calls":' not in raw
+        assert b'"content":"{' in raw
+
 
 class TestItsOwnAnswers:
     """LiteLLM's mock, which needs no network."""

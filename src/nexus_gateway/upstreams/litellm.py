@@ -13,7 +13,7 @@ from nexus_gateway.config.runtime import Timeouts, UpstreamSpec
 from nexus_gateway.core.model import Operation
 
 from .base import Reply, Traits, UpstreamRequest
-from .litellm_call import Call, Relayed, Source, StreamReply, Tasks, Translated, context_of, first_of
+from .litellm_call import Call, Relayed, Source, StreamReply, Tasks, Translated, begun, context_of
 from .litellm_library import litellm
 from .litellm_wire import Network, Nowhere, Wire
 from .litellm_words import JSON, refusal, split_members, unknown_members, whole_body
@@ -40,6 +40,7 @@ class LiteLLMUpstream:
         self.traits = Traits(spec.model, spec.stream_usage, spec.timeout_s, spec.max_concurrency, spec.mask)
         self._network = Network(spec, timeouts, max_answer_bytes)
         self._settings = _settings_of(spec)
+        self._speaks_openai = spec.model is not None and _speaks_openai(spec.model)
         self._tasks = Tasks()
         self._calls: set[Call] = set()
         self._streams: set[StreamReply] = set()
@@ -54,14 +55,16 @@ class LiteLLMUpstream:
         if self.traits.model is None and "://" in model:  # some providers take an address for a model
             return refusal(self.name, 404, "This is not the name of a model.", param="model")
         arguments, rest = split_members(request.operation, request.body)
-        if rest:
-            if not self._speaks_openai(model):
-                return unknown_members(self.name, rest)
-            arguments["extra_body"] = rest
+        speaks_openai = self._speaks_openai if self.traits.model is not None else _speaks_openai(model)
+        if rest and not speaks_openai:
+            return unknown_members(self.name, rest)
         arguments.update(self._settings, model=model)
+        if rest:
+            arguments["extra_body"] = rest
         if request.operation is Operation.CHAT:
             arguments["_skip_mcp_handler"] = True  # tools are called by whoever asked
-        wire = Wire(self._network, request)
+        has_tools = bool(arguments.get("tools"))
+        wire = Wire(self._network, request, speaks_openai=speaks_openai, has_tools=has_tools)
         call = Call(self._ask(request, arguments, wire), wire, self._tasks)
         self._calls.add(call)
         try:
@@ -81,32 +84,42 @@ class LiteLLMUpstream:
         await self._tasks.over(CLOSING_S)
         await self._network.aclose()
 
-    def _speaks_openai(self, model: str) -> bool:
-        """Whether members that the library does not know reach the provider as they are."""
-        try:
-            _, provider, *_ = litellm.get_llm_provider(model=model, api_base=self._settings["api_base"])
-        except litellm.BadRequestError:
-            return True  # the same refusal will come from the call
-        return provider in OPENAI_LIKE
-
     async def _ask(self, request: UpstreamRequest, arguments: dict[str, Any], wire: Wire) -> Reply:
         """Runs as a task in the call's own context."""
+        if request.stream:
+            return await self._ask_for_stream(request, arguments, wire)
         result = await ASK[request.operation](**arguments)
-        if not request.stream:
-            if wire.is_openai:
-                return WholeReply(self.name, 200, wire.headers, bytes(wire.kept))
-            return WholeReply(self.name, 200, {**wire.headers, "content-type": JSON}, whole_body(result))
-        first = await first_of(result, wire) if wire.answer is None else None
+        if wire.is_openai:
+            return WholeReply(self.name, 200, wire.headers, bytes(wire.kept))
+        return WholeReply(self.name, 200, {**wire.headers, "content-type": JSON}, whole_body(result))
+
+    async def _ask_for_stream(self, request: UpstreamRequest, arguments: dict[str, Any], wire: Wire) -> Reply:
+        async def ask() -> tuple[Any, Any]:
+            """The stream, and its first chunk if it asks only when it is read."""
+            stream = await ASK[request.operation](**arguments)
+            return stream, await anext(stream, None) if wire.answer is None else None
+
+        result = await begun(ask(), wire)
         source: Source
-        if wire.is_openai and wire.answer is not None and (wire.answer.is_relayed or not wire.answer.was_read):
+        if wire.answer is not None and wire.is_openai:
             source, headers = Relayed(wire.answer, wire), wire.headers
         else:
+            stream, first = result or (None, None)
             wants_usage = bool((arguments.get("stream_options") or {}).get("include_usage"))
-            source = Translated(result, first, wire, self._tasks, wants_usage=wants_usage)
+            source = Translated(stream, first, wire, self._tasks, wants_usage=wants_usage)
             headers = {**wire.headers, "content-type": EVENTS}
         reply = StreamReply(wire.name, headers, source, self._tasks, self._streams, request.deadline_s)
         self._streams.add(reply)
         return reply
+
+
+def _speaks_openai(model: str) -> bool:
+    """Whether the model's provider has OpenAI's API: members that the library does not know reach it as they are."""
+    try:
+        _, provider, *_ = litellm.get_llm_provider(model=model)
+    except litellm.BadRequestError:
+        return False  # nobody knows the model: so will the call say
+    return provider in OPENAI_LIKE
 
 
 def rehearse(specs: Iterable[UpstreamSpec]) -> dict[str, str]:

@@ -6,9 +6,9 @@ Touches:  tasks of its own, one a call and one a translated stream, which their 
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterable, Callable, Coroutine
 from contextvars import Context, copy_context
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import httpx
 
@@ -26,6 +26,7 @@ TERMINATORS: Final = (b"data: [DONE]", b"data:[DONE]")
 TAIL_BYTES: Final = 32  # holds a terminator and the line ends after it
 
 Failure = Callable[[str], UpstreamError]  # of an upstream's name
+Result = TypeVar("Result")
 
 
 class Tasks:
@@ -193,7 +194,7 @@ class Translated:
                 break
             chunk = following
             await self._say(chunk)
-        usage = self._usage or _usage_among(getattr(stream, "chunks", ()))
+        usage = await self._find_usage()
         if self._wants_usage and usage is not None and usage.total_tokens:
             await self._put(usage_event(chunk, usage))
         await self._put(DONE)
@@ -204,6 +205,15 @@ class Translated:
         self._usage = getattr(chunk, "usage", None) or self._usage
         if chunk.choices:
             await self._put(event(chunk))
+
+    async def _find_usage(self) -> Any:
+        """Told with a chunk, kept by the library, or still to come: some providers tell it last."""
+        rest = getattr(self._stream, "completion_stream", None)
+        if isinstance(rest, AsyncIterable):
+            async for chunk in rest:
+                self._usage = getattr(chunk, "usage", None) or self._usage
+        kept = (getattr(chunk, "usage", None) for chunk in reversed(getattr(self._stream, "chunks", ())))
+        return self._usage or next(filter(None, kept), None)
 
     def _is_made_up(self) -> bool:
         """Whether the provider's stream broke off, and the library says "stop" all the same."""
@@ -230,26 +240,16 @@ class Translated:
         raise self._wire.failure or unreadable(self._wire.name) from exc
 
 
-def _usage_among(chunks: Any) -> Any:
-    return next((usage for chunk in reversed(chunks) if (usage := getattr(chunk, "usage", None))), None)
-
-
-async def first_of(stream: Any, wire: Wire) -> Any:
-    """The first chunk, of a stream that only asks when it is read; None if there is none, or none that the library
-    need read."""
-
-    async def pull() -> Any:
-        return await anext(stream, None)
-
-    pulling = asyncio.get_running_loop().create_task(pull(), context=context_of(wire))
+async def begun(asking: Coroutine[Any, Any, Result], wire: Wire) -> Result | None:
+    """What comes out; None as soon as the library would read a stream that it need not."""
+    task = asyncio.get_running_loop().create_task(asking)
     try:
-        await asyncio.wait({pulling, wire.reached}, return_when=asyncio.FIRST_COMPLETED)
-        if pulling.done():
-            return pulling.result()
-        return None
+        waited: set[asyncio.Future[Any]] = {task, wire.reached}
+        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
     finally:
-        pulling.cancel()
-        await asyncio.wait({pulling})
+        task.cancel()
+        await asyncio.wait({task})
 
 
 class StreamReply:

@@ -14,6 +14,7 @@ from contextvars import ContextVar
 from typing import Any, Final, Protocol
 
 import httpx
+import msgspec
 
 from nexus_gateway import __version__
 from nexus_gateway.config.runtime import Timeouts, UpstreamSpec
@@ -39,6 +40,14 @@ _LIBRARY_AGENTS: Final = ("AsyncOpenAI/", "AsyncAzureOpenAI/", "litellm/", "pyth
 _SDK: Final = "x-stainless-"  # by which OpenAI's client tells its maker about the machine
 _TOLD: Final = ("content-type", "retry-after", "x-request-id", "openai-processing-ms")
 _BODY_HEADERS: Final = frozenset({b"content-type", b"accept"})  # whoever writes the body sets these
+
+
+class _Sent(msgspec.Struct, gc=False):
+    stream: bool | None = None
+    tools: list[msgspec.Raw] | None = None
+
+
+_decode_sent: Final = msgspec.json.Decoder(_Sent).decode
 
 current_wire: Final[ContextVar["Wire"]] = ContextVar("current_wire")
 """Of the attempt that a task works for: how the library's clients, which are its own, come back to the attempt."""
@@ -115,15 +124,18 @@ class Wire:
     """The HTTP exchange of one attempt, as it was. `kept` is the body of an answer in OpenAI's own words.
 
     Providers are asked by POST. What the library GETs besides, such as an image to send on, does not count.
+    `speaks_openai`: the provider is known to. `has_tools`: the caller names some.
     """
 
-    def __init__(self, network: Connections, request: UpstreamRequest) -> None:
+    def __init__(
+        self, network: Connections, request: UpstreamRequest, *, speaks_openai: bool = False, has_tools: bool = False
+    ) -> None:
         self.status: int | None = None
         self.headers: dict[str, str] = {}
         self.kept = bytearray()
         self.answer: Body | None = None  # of a 2xx
         self.failure: UpstreamError | None = None
-        self.is_openai = False  # OpenAI's own client asked: the answer is in OpenAI's words
+        self.is_openai = False  # what was asked is in OpenAI's words, and so will be the answer
         self.is_over = False  # nobody waits any more
         self.at_work = 0  # how many of the library's calls wait for the network
         self.reached: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -131,6 +143,9 @@ class Wire:
         self.name = network.name
         self._network = network
         self.is_stream = request.stream
+        self._path = request.operation.value
+        self._speaks_openai = speaks_openai
+        self._has_tools = has_tools
         self._headers = [("x-request-id", request.request_id), *_printable(request, network.forwarded)]
 
     async def exchange(self, request: httpx.Request) -> httpx.Response:
@@ -165,14 +180,23 @@ class Wire:
     def _dressed(self, request: httpx.Request, counts: bool) -> httpx.Request:
         """As it goes out. The library's own stays as it is: it looks there for what it meant."""
         headers = httpx.Headers([pair for pair in request.headers.multi_items() if not pair[0].startswith(_SDK)])
-        if counts and len(headers) < len(request.headers):
-            self.is_openai = True
+        self.is_openai = counts and self._is_in_openais_words(request, by_sdk=len(headers) < len(request.headers))
         headers["accept-encoding"] = "identity"
         if headers.get("user-agent", "").startswith(_LIBRARY_AGENTS):
             headers["user-agent"] = OWN_AGENT
         if counts:
             headers.update(self._headers)
         return httpx.Request(request.method, request.url, headers=headers, stream=request.stream)
+
+    def _is_in_openais_words(self, request: httpx.Request, *, by_sdk: bool) -> bool:
+        """Unless the library plays something that the provider cannot do: it asks for less, or by a tool of its own."""
+        if not (by_sdk or self._speaks_openai) or not request.url.path.endswith(self._path):
+            return False
+        try:
+            sent = _decode_sent(request.content)
+        except msgspec.DecodeError:
+            return False
+        return bool(sent.stream) is self.is_stream and bool(sent.tools) is self._has_tools
 
     def _why(self, exc: httpx.HTTPError) -> UpstreamError:
         if isinstance(exc, httpx.RemoteProtocolError) and "without sending" not in str(exc):
@@ -196,7 +220,6 @@ class Body(httpx.AsyncByteStream):
 
     def __init__(self, wire: Wire, response: httpx.Response, limit_bytes: int | None, counts: bool) -> None:
         self.is_whole = False
-        self.was_read = False  # by the library
         events = response.headers.get("content-type", "").startswith("text/event-stream")
         self.is_relayed = counts and wire.is_openai and wire.is_stream and events
         self._wire = wire
@@ -216,7 +239,6 @@ class Body(httpx.AsyncByteStream):
         return self
 
     async def __anext__(self) -> bytes:
-        self.was_read = True
         if self.is_relayed:
             if not self._wire.reached.done():
                 self._wire.reached.set_result(None)
