@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from nexus_gateway.config.reference import page
-from nexus_gateway.config.schema import NAMES, Settings, variable
+from nexus_gateway.config.schema import NAMES, PREFIX, Settings, variable
 from nexus_gateway.config.settings import load
 from nexus_gateway.config.upstream_options import OPTIONS
 
@@ -21,6 +22,11 @@ def test_the_page_is_the_one_that_the_settings_make() -> None:
 def test_every_setting_is_explained(name: str) -> None:
     assert f"| `{variable(name)}` | " in page()
     assert Settings.model_fields[name].description
+
+
+def test_every_setting_is_passed_on_by_the_compose_file() -> None:
+    passed = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["gateway"]["environment"]
+    assert {name for name in passed if name.startswith(PREFIX)} == {variable(name) for name in NAMES}
 
 
 @pytest.mark.parametrize("option", OPTIONS)

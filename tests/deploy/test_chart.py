@@ -19,22 +19,13 @@ from nexus_gateway.config.settings import load
 from nexus_gateway.edge.server import LAST_WORDS_S
 from tests.deploy.chart_values import CHART, PAGE, leaves, page
 from tests.deploy.helm import Helm, Manifest, Refused
+from tests.deploy.manifests import container, environment, kinds, pod, the
 from tests.support.gateway import gateway
 from tests.support.image import instructions
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted(path.stem for path in (CHART / "examples").glob("*.yaml"))
 KEYS = {"auth": {"apiKeys": ["a-key-of-our-own"]}}
-SUPPLIED = {  # what is in the Secrets that an example says exist
-    "gateway-keys": {"keys": "one-of-ours,another-of-ours"},
-    "gateway-secrets": {
-        "GATEWAY_REDIS_URL": "redis://valkey:6379/0",
-        "GATEWAY_PII_HASH_SALT": "a-salt-of-some-length",
-        "GATEWAY_METRICS_KEY": "metrics-key-of-some-length",
-        "GATEWAY_ADMIN_KEY": "admin-key-of-some-length",
-        "OPENAI_API_KEY": "sk-1",
-    },
-}
 
 
 @pytest.fixture(scope="module")
@@ -45,43 +36,6 @@ def helm() -> Iterator[Helm]:
 
 def example(name: str) -> Any:
     return yaml.safe_load((CHART / f"examples/{name}.yaml").read_text())
-
-
-def the(kind: str, manifests: list[Manifest], name: str = "gateway-nexus-gateway") -> Manifest:
-    (found,) = [each for each in manifests if (each["kind"], each["metadata"]["name"]) == (kind, name)]
-    return found
-
-
-def kinds(manifests: list[Manifest]) -> set[str]:
-    return {each["kind"] for each in manifests}
-
-
-def pod(manifests: list[Manifest]) -> Any:
-    return the("Deployment", manifests)["spec"]["template"]
-
-
-def container(manifests: list[Manifest]) -> Any:
-    (found,) = pod(manifests)["spec"]["containers"]
-    return found
-
-
-def environment(manifests: list[Manifest], folder: Path) -> dict[str, str]:
-    """What the gateway finds in a pod. Files of the ConfigMap are put into `folder`."""
-    secrets = {each["metadata"]["name"]: each["stringData"] for each in manifests if each["kind"] == "Secret"}
-    secrets |= SUPPLIED
-    found: dict[str, str] = {}
-    for source in container(manifests).get("envFrom", ()):
-        found |= secrets[source["secretRef"]["name"]]
-    for variable in container(manifests)["env"]:
-        reference = variable.get("valueFrom", {}).get("secretKeyRef")
-        found[variable["name"]] = secrets[reference["name"]][reference["key"]] if reference else variable["value"]
-    if "GATEWAY_CONFIG_FILE" in found:
-        mounted = Path(found["GATEWAY_CONFIG_FILE"])
-        (place,) = [each for each in container(manifests)["volumeMounts"] if each["name"] == "config"]
-        assert Path(place["mountPath"]) == mounted.parent
-        (folder / mounted.name).write_text(the("ConfigMap", manifests)["data"][mounted.name])
-        found["GATEWAY_CONFIG_FILE"] = str(folder / mounted.name)
-    return found
 
 
 def runtime(manifests: list[Manifest], folder: Path) -> Runtime:
@@ -110,8 +64,9 @@ def test_kubernetes_takes_it_from_the_oldest_version_to_the_newest(helm: Helm, n
             kubernetes_validate.validate(manifest, version, strict=True)
 
 
+@pytest.mark.packages
 def test_the_prometheus_operator_takes_it(helm: Helm) -> None:
-    from cloudcoil.models.prometheus_operator.v1 import ServiceMonitor  # takes seconds
+    from cloudcoil.models.prometheus_operator.v1 import ServiceMonitor  # takes seconds, therefore not with the others
 
     for name in ("production", "tokens"):
         monitor = the("ServiceMonitor", helm.render(example(name)))

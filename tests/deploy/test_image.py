@@ -1,6 +1,7 @@
 """The image, without an engine: the Dockerfile's own steps, then its entry point as its user on a read-only tree."""
 
 import asyncio
+import json
 import os
 import re
 import shutil
@@ -14,6 +15,8 @@ from typing import Final
 
 import pytest
 
+from tests.deploy.helm import Helm
+from tests.deploy.manifests import container, environment
 from tests.support.image import ENTER, Stage, build, context
 
 pytestmark = [pytest.mark.anyio, pytest.mark.packages, pytest.mark.timeout(300)]
@@ -30,6 +33,19 @@ caller = http.client.HTTPConnection("127.0.0.1", 8000, timeout=10)
 ask = json.dumps({"model": "mock", "messages": [{"role": "user", "content": "hello"}]})
 caller.request("POST", "/v1/chat/completions", ask, {"X-API-Key": "dev-key", "Content-Type": "application/json"})
 print(caller.getresponse().status)
+"""
+STANDS: Final = """
+import http.client, json
+def status(port, path, *key):
+    caller = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    ask = json.dumps({"model": "mock", "messages": [{"role": "user", "content": "hello"}]}) if key else None
+    headers = {"X-API-Key": key[0], "Content-Type": "application/json"} if key else {}
+    caller.request("POST" if key else "GET", path, ask, headers)
+    return caller.getresponse().status
+print(json.dumps({
+    "ready": status(8000, "/readyz"), "alive": status(8000, "/healthz"), "own key": status(8000, CHAT, KEY),
+    "usual key": status(8000, CHAT, "dev-key"), "metrics": status(OPS, "/metrics"), "to all": status(8000, "/metrics"),
+}))
 """
 WRITE: Final = """
 import os, pathlib, sys
@@ -74,11 +90,12 @@ def as_user(image: Stage) -> list[str]:
 
 
 @asynccontextmanager
-async def running(image: Stage, *arguments: str) -> AsyncIterator[Container]:
+async def running(image: Stage, *arguments: str, **environ: str) -> AsyncIterator[Container]:
     """The entry point as process 1 of namespaces of its own, without a capability; only /tmp can be written."""
+    told = [f"{name}={value}" for name, value in environ.items()]
     enter = f'{READ_ONLY} && ip link set lo up && cd {image.workdir} && exec "$@"'
     process = await asyncio.create_subprocess_exec(
-        *("unshare", *ALONE, "sh", "-c", enter, "sh"), *as_user(image), *image.entrypoint, *arguments,
+        *("unshare", *ALONE, "sh", "-c", enter, "sh"), *as_user(image), *told, *image.entrypoint, *arguments,
         env=image.outside(), stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
@@ -166,3 +183,22 @@ async def test_it_is_unhealthy_when_nobody_listens_where_it_should(image: Stage)
     async with running(image, "--port", "8001") as container:
         status, _ = await container.run(*image.health)
         assert status == 1
+
+
+async def test_a_pod_of_the_chart_says_that_it_goes_and_serves_until_all_have_heard(
+    image: Stage, tmp_path: Path
+) -> None:
+    key = "a-key-of-our-own"
+    with Helm() as helm:
+        manifests = helm.render({"auth": {"apiKeys": [key]}, "drain": {"delaySeconds": 8, "limitSeconds": 5}})
+    (ops,) = [port["containerPort"] for port in container(manifests)["ports"] if port["name"] == "ops"]
+    look = STANDS.replace("CHAT", "'/v1/chat/completions'").replace("KEY", repr(key)).replace("OPS", str(ops))
+    well = {"ready": 200, "alive": 200, "own key": 200, "usual key": 401, "metrics": 200, "to all": 404}
+    async with running(image, **environment(manifests, tmp_path)) as pod:
+        assert json.loads((await pod.run("python3", "-c", look))[1]) == well
+        os.kill(pod.pid, signal.SIGTERM)
+        while (stands := json.loads((await pod.run("python3", "-c", look))[1])) == well:
+            pass
+        assert stands == {**well, "ready": 503}
+        async with asyncio.timeout(20):
+            assert await pod.process.wait() == 0
