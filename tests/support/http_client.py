@@ -7,7 +7,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from .gateway import KEY
 
@@ -32,7 +32,9 @@ class Received:
 
 
 class Caller:
-    """One connection to a gateway on this machine."""
+    """One connection to a gateway on this machine. `usual` is what it asks when it is not told what."""
+
+    usual: ClassVar[Mapping[str, Any]] = CHAT
 
     def __init__(self, port: int, *, receive_buffer: int | None = None) -> None:
         self._port = port
@@ -78,7 +80,7 @@ class Caller:
         path: str = "/v1/chat/completions",
     ) -> None:  # fmt: skip
         if body is None:
-            body = json.dumps({**CHAT, "stream": True} if stream else CHAT).encode()
+            body = json.dumps({**self.usual, "stream": True} if stream else self.usual).encode()
         fields = {"host": "gateway", "content-type": "application/json", "x-api-key": KEY, **(headers or {})}
         lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
         await self.send(f"POST {path} HTTP/1.1\r\n{lines}content-length: {len(body)}\r\n\r\n".encode() + body)

@@ -84,6 +84,7 @@ class Peer(asyncio.Protocol):
 
     def __init__(self, server: "RawServer") -> None:
         self.requests: list[RawRequest] = []
+        self.bytes_received = bytearray()  # all there ever were
         self.received = asyncio.Event()  # a whole request came
         self.closed = asyncio.Event()  # the client closed its side, or all of it
         self.written_bytes = 0
@@ -167,6 +168,7 @@ class Peer(asyncio.Protocol):
         self._server.accept(self)
 
     def data_received(self, data: bytes) -> None:
+        self.bytes_received += data
         self._buffer += data
         self._news.set()
 

@@ -1,4 +1,7 @@
-"""What an upstream or a client may do wrong, and what the other side of the gateway sees of it."""
+"""What an upstream or a client may do wrong, and what the other side of the gateway sees of it.
+
+Questions hold identifiers (`tests.support.canaries`), which no upstream, log, audit or metric may get to see.
+"""
 
 import asyncio
 import json
@@ -6,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.gateway import KEY, gateway
-from tests.support.http_client import CHAT, Caller, chat
-from tests.support.raw_server import LAST_CHUNK, STREAM_HEAD, Peer, RawServer, Script, answering, chunk, plain
+from tests.support.canaries import Caller, RawServer, chat, gateway
+from tests.support.gateway import KEY
+from tests.support.http_client import CHAT
+from tests.support.raw_server import LAST_CHUNK, STREAM_HEAD, Peer, Script, answering, chunk, plain
 
 pytestmark = pytest.mark.anyio
 
@@ -30,6 +34,7 @@ def event(finish: str | None = None, content: str = "hi", **more: Any) -> bytes:
 
 
 DONE = b"data: [DONE]\n\n"
+NOTHING_TO_HIDE = json.dumps({**CHAT, "stream": True}).encode()
 
 
 def once(*pieces: bytes, reset: bool = False, hang: bool = False) -> Script:
@@ -184,8 +189,11 @@ WHOLE_STREAMS = {
 async def test_a_whole_stream_ends_with_done_whatever_its_dialect(kind: str) -> None:
     script = once(STREAM_HEAD, *map(chunk, WHOLE_STREAMS[kind]), LAST_CHUNK)
     async with RawServer(script) as upstream, gateway(FAST, f"m=http://127.0.0.1:{upstream.port}") as running:
-        answer = await chat(running.port, stream=True)
+        answer = await chat(running.port, body=NOTHING_TO_HIDE)
         assert answer.body == event() + event("stop") + DONE
+        answer = await chat(running.port, stream=True)
+        assert answer.events() == [json.loads(event()[6:]), json.loads(event("stop")[6:])]
+        assert answer.body.endswith(DONE)
 
 
 async def test_usage_and_done_are_waited_for_at_most_a_moment() -> None:
@@ -193,7 +201,7 @@ async def test_usage_and_done_are_waited_for_at_most_a_moment() -> None:
     settings = {**FAST, "STREAM_IDLE_TIMEOUT_SECONDS": "20"}
     async with RawServer(script) as upstream, gateway(settings, f"m=http://127.0.0.1:{upstream.port}") as running:
         async with asyncio.timeout(3):
-            answer = await chat(running.port, stream=True)
+            answer = await chat(running.port, body=NOTHING_TO_HIDE)
         assert answer.body == event() + event("stop") + DONE
         assert [attempt.outcome for attempt in running.records.last.attempts] == ["ok"]
 
@@ -295,7 +303,7 @@ async def test_what_travels_upstream_is_listed_and_nothing_else() -> None:
         gateway({}, f"m=http://127.0.0.1:{upstream.port}?model=real%2Fname&forward_headers=x-tenant") as running,
     ):
         sent = {"cookie": "a=b", "traceparent": "00-1", "x-tenant": "t", "x-other": "o", "x-request-id": "mine"}
-        answer = await chat(running.port, headers=sent)
+        answer = await chat(running.port, headers=sent, body=json.dumps(CHAT).encode())
         (request,) = upstream.peers[0].requests
         always = {"host", "content-type", "accept-encoding", "content-length", "x-request-id", "user-agent"}
         assert set(request.headers) == {*always, "traceparent", "x-tenant"}

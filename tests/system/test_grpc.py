@@ -8,7 +8,8 @@ import pytest
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from nexus_gateway.config.runtime import MockSpec
-from tests.support.gateway import KEY, Running, gateway
+from tests.support.canaries import SAID, assert_hidden, gateway
+from tests.support.gateway import KEY, Running
 from tests.support.grpc_worker import grpc_worker
 
 pytestmark = pytest.mark.anyio
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.anyio
 
 async def connect(running: Running, body: dict[str, Any]) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """A connection on which a chat was asked for."""
-    sent = msgspec.json.encode({"model": "worker", "messages": [{"role": "user", "content": "hello"}], **body})
+    sent = msgspec.json.encode({"model": "worker", "messages": [{"role": "user", "content": SAID}], **body})
     reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
     head = (
         f"POST /v1/chat/completions HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {KEY}\r\nconnection: close\r\n"
@@ -52,8 +53,12 @@ async def test_faults_are_those_of_any_upstream(behaviour: MockSpec, status: int
             assert (await ask(running, stream=stream))[0] == status
             await worker.model.reach(0)
             assert running.records.last.error_code == code
+            assert running.records.last.masked
         async with gateway({"FALLBACKS": "worker=mock"}, upstreams=f"{target};mock=mock://local") as running:
             assert (await ask(running, stream=stream))[0] == 200
+        assert worker.called
+        for called in worker.called:
+            assert_hidden(called.message.body)
 
 
 async def test_a_stream_that_breaks_ends_with_an_error_event() -> None:

@@ -7,9 +7,9 @@ import time
 import pytest
 
 from nexus_gateway.pipeline.shadow import CONCURRENCY, MAX_WAITING
-from tests.support.gateway import Running, gateway
-from tests.support.http_client import chat
-from tests.support.raw_server import LAST_CHUNK, STREAM_HEAD, Peer, RawServer, answering, chunk, plain
+from tests.support.canaries import RawServer, chat, gateway
+from tests.support.gateway import Running
+from tests.support.raw_server import LAST_CHUNK, STREAM_HEAD, Peer, answering, chunk, plain
 
 pytestmark = pytest.mark.anyio
 

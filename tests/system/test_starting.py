@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.gateway import Running, gateway
-from tests.support.http_client import Received, chat
-from tests.support.raw_server import Peer, RawServer, Script, answering, plain
+from tests.support.canaries import RawServer, chat, gateway
+from tests.support.gateway import Running
+from tests.support.http_client import Received
+from tests.support.raw_server import Peer, Script, answering, plain
 
 pytestmark = pytest.mark.anyio
 
