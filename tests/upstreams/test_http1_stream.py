@@ -1,18 +1,24 @@
 """Answers that come bit by bit: at once, in order, never faster than they are taken, and ended truthfully."""
 
 import asyncio
+import os
+from pathlib import Path
 from typing import Final
 
 import pytest
 
 from nexus_gateway.core.errors import UpstreamTimeout, UpstreamTruncated
 from nexus_gateway.upstreams.base import Reply
+from nexus_gateway.upstreams.http1 import PROBE_AFTER_S
 from tests.support.raw_server import LAST_CHUNK, STREAM_HEAD, Peer, answering, chunk
 from tests.support.upstream_calls import ask, relay, request, until
 
 pytestmark = pytest.mark.anyio
 
 SHORT_S: Final = 0.1
+TCP_TABLE: Final = Path("/proc/net/tcp")
+ESTABLISHED: Final = "01"
+KEEPALIVE_TIMER: Final = "02"
 EVENT: Final = b"data: 1\n\n"
 DONE: Final = b"data: [DONE]\n\n"
 
@@ -106,6 +112,33 @@ async def test_framing_without_a_byte_of_the_body_is_silence() -> None:
         reply = await upstream.send(request(stream=True))
         with pytest.raises(UpstreamTimeout):
             await reply.read(asyncio.get_running_loop().time() + SHORT_S)
+
+
+@pytest.mark.skipif(not TCP_TABLE.exists(), reason="only Linux tells which timers a connection has")
+async def test_a_connection_is_probed_while_a_model_thinks() -> None:
+    """Or a NAT on the way forgets it, and nobody hears of that."""
+
+    def timer_of(port: int) -> tuple[str, float]:
+        """Kind and seconds left, of the connection to that port."""
+        rows = [line.split() for line in TCP_TABLE.read_text().splitlines()[1:]]
+        (timer,) = [row[5] for row in rows if row[2].endswith(f":{port:04X}") and row[3] == ESTABLISHED]
+        kind, _, ticks = timer.partition(":")
+        return kind, int(ticks, 16) / os.sysconf("SC_CLK_TCK")
+
+    async def script(peer: Peer) -> None:
+        await peer.receive()
+        await thought.wait()
+        await peer.send(STREAM_HEAD + chunk(EVENT) + LAST_CHUNK)
+        await peer.closed.wait()
+
+    async with relay(script) as (server, upstream):
+        thought = asyncio.Event()
+        asking = asyncio.ensure_future(upstream.send(request(stream=True, within_s=20)))
+        await (await server.peer(0)).received.wait()
+        await until(lambda: timer_of(server.port)[0] == KEEPALIVE_TIMER)  # what was sent is acknowledged first
+        assert 0 < timer_of(server.port)[1] <= PROBE_AFTER_S
+        thought.set()
+        await (await asking).aclose()
 
 
 async def test_the_request_deadline_ends_with_the_head_of_a_stream() -> None:

@@ -9,6 +9,7 @@ reader is scheduled, and whoever gives up late cuts nothing that is no longer th
 """
 
 import asyncio
+import socket
 from collections.abc import Mapping, Sequence
 from math import inf
 from types import MappingProxyType
@@ -26,8 +27,10 @@ from .http1_parser import UNLIMITED, AnswerParser
 HIGH_WATER_BYTES: Final = 64 << 10  # of a stream, not taken yet; what one read of the loop brings comes on top
 LINGER_S: Final = 1.0  # for the end of a body whose `[DONE]` was seen and which nobody waits for any more
 LINGER_BYTES: Final = 4 << 10
+PROBE_AFTER_S: Final = 30  # of silence, while a model thinks: NATs and load balancers forget who says nothing for 60 s
 CLOCK_SLACK_S: Final = 0.001  # the loop's timers go by whole milliseconds; none may end a wait before its time
 
+_KEEP_IDLE: Final = "TCP_KEEPIDLE" if hasattr(socket, "TCP_KEEPIDLE") else "TCP_KEEPALIVE"  # as macOS calls it
 _TERMINATORS: Final = (b"data: [DONE]", b"data:[DONE]")
 _TAIL_BYTES: Final = 32  # holds a terminator and the line ends after it
 
@@ -216,6 +219,10 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        raw = transport.get_extra_info("socket")
+        if raw is not None:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            raw.setsockopt(socket.IPPROTO_TCP, getattr(socket, _KEEP_IDLE), PROBE_AFTER_S)
 
     def data_received(self, data: bytes) -> None:
         reply = self._reply
