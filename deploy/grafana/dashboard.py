@@ -318,7 +318,10 @@ PROTECTION: Final = [
     lines(
         "Turned away before any upstream",
         "reqps",
-        {"{{code}}": "sum by (code) (rate(nexus_rejections_total{$on}[$w]))"},
+        {
+            "{{code}}": "sum by (code) (rate(nexus_rejections_total{$on}[$w]))",
+            "no request: {{code}}": "sum by (code) (rate(nexus_connections_refused_total{$on}[$w]))",
+        },
     ),
     lines(
         "Masked identifiers",

@@ -190,7 +190,12 @@ def build(
                 app.desk = Desk(pipeline.endpoints, recent, failures, callers, time.time())
             keep = open_keeping(runtime.audit, random_salt) if runtime.audit is not None else None
             app.data_plane = DataPlane(
-                pipeline, Observers(*told), tasks, max_body_bytes=runtime.max_body_bytes, keep=keep
+                pipeline,
+                Observers(*told),
+                tasks,
+                max_body_bytes=runtime.max_body_bytes,
+                keep=keep,
+                refused=metrics.connection_refused,
             )
             yield
             app.data_plane = app.desk = None

@@ -81,6 +81,9 @@ class SmallApp:
     def data_plane(self) -> "SmallApp":
         return self
 
+    def refused(self, code: str) -> None:
+        """Only what is a request is anything to it."""
+
     def exchange(
         self, _operation: Operation, headers: Headers, _fields: Mapping[bytes, bytes], wire: Wire
     ) -> Coroutine[Any, Any, None]:

@@ -13,6 +13,7 @@ from tests.support.tokens import CLAIMS, SECRET, token
 
 pytestmark = pytest.mark.anyio
 
+REFUSED = ("invalid_request", "request_timeout", "headers_too_large")
 NAMED, OTHER = "the-key-of-a-team", "a-key-without-a-name"
 
 
@@ -120,3 +121,24 @@ async def test_callers_add_no_series_whatever_they_send() -> None:
     assert "evil" not in after.text
     assert after.series == before.series
     assert after.total("nexus_requests_total") == 20 * before.total("nexus_requests_total")
+
+
+async def test_what_was_no_request_has_a_count_of_its_own() -> None:
+    cut_off = {"HEAD_TIMEOUT_SECONDS": "0.2", "BODY_TIMEOUT_SECONDS": "0.2"}
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: gateway\r\n"
+    async with gateway(cut_off) as running:
+        for sent in (b"no HTTP\r\n\r\n", b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nx: " + b"x" * 70_000):
+            async with Caller(running.port) as caller:
+                await caller.send(sent)
+                assert (await caller.receive()).status in (400, 408, 431)
+        assert not running.records.begun
+        async with Caller(running.port) as caller:  # a request, whose body does not come
+            await caller.send(head + b"content-type: application/json\r\ncontent-length: 9\r\n\r\n")
+            assert (await caller.receive()).status == 401
+        await running.idle()
+        told = await scrape(running.port)
+    assert {code: told.total("nexus_connections_refused_total", code=code) for code in REFUSED} == dict.fromkeys(
+        REFUSED, 1
+    )
+    assert told.total("nexus_connections_refused_total") == len(REFUSED)
+    assert told.total("nexus_requests_total") == 1

@@ -86,6 +86,9 @@ async def load(running: Running) -> None:
         await ask(port, "good", SMALL)
     await ask(port, "good", SMALL, max_tokens=1000)
     await ask(port, "good", n="many")
+    async with Caller(port) as caller:
+        await caller.send(b"this is no HTTP\r\n\r\n")
+        await caller.receive()
     await leave_a_stream(port)
     await running.idle()
 

@@ -40,12 +40,15 @@ class DataPlane:
         *,
         max_body_bytes: int,
         keep: Callable[[Operation], Kept] | None = None,
+        refused: Callable[[str], None] = lambda code: None,
     ) -> None:
+        """`refused` hears the code of what was no request, and so is no observer's business."""
         self._pipeline = pipeline
         self._observer = observer
         self._tasks = tasks
         self._max_body_bytes = max_body_bytes
         self._keep = keep
+        self.refused = refused
         self._new_id = id_source()
         self._created = int(time.time())
 

@@ -28,7 +28,7 @@ from .asgi import OPERATIONS as ROUTES
 from .asgi import DataPlane
 from .connection import Connection, Cycle, Serving
 from .direct import STATUS_LINES, DirectWire, Line
-from .errors import render
+from .errors import code_of, render
 from .framing import (
     MAX_HEAD_BYTES,
     MAX_UNFRAMED_BYTES,
@@ -311,6 +311,9 @@ class GatewayProtocol(Connection):
             self._cut()
             return
         if not is_answered:
+            data_plane = self._serving.data_plane
+            if running is None and data_plane is not None:
+                data_plane.refused(code_of(error))
             self.transport.write(_whole_answer(error))
         self._linger()
 

@@ -68,6 +68,11 @@ def _histogram(name: str, labels: str, text: str) -> Family:
 REQUESTS: Final = _counter("nexus_requests_total", "operation status code", "Inference requests by how they ended.")
 IN_FLIGHT: Final = _gauge("nexus_in_flight_requests", "", "Inference requests that are being answered.")
 REJECTIONS: Final = _counter("nexus_rejections_total", "code", "Requests refused before any upstream was asked.")
+UNREAD: Final = _counter(
+    "nexus_connections_refused_total",
+    "code",
+    "What was refused before it was a request: heads malformed, large or slow.",
+)
 DURATIONS: Final = _histogram(
     "nexus_request_duration_seconds", "operation kind", "From the head of a request to the end of its answer."
 )

@@ -52,6 +52,7 @@ class Metrics(Collector):
         self._refused_retries: defaultdict[str, int] = defaultdict(int)
         self._cooldowns: defaultdict[str, int] = defaultdict(int)
         self._transitions: defaultdict[tuple[str, str, str], int] = defaultdict(int)
+        self._unread: defaultdict[str, int] = defaultdict(int)
         self._shadowed: defaultdict[str, int] = defaultdict(int)
         self._shadow_differs: defaultdict[str, int] = defaultdict(int)
         self.registry = CollectorRegistry()
@@ -78,6 +79,10 @@ class Metrics(Collector):
         self._store_state = state
         log.warning("redis_changed", extra={"state": state, "reason": reason})
 
+    def connection_refused(self, code: str) -> None:
+        """What came on a connection was no request."""
+        self._unread[code] += 1
+
     def shadow_sent(self) -> None:
         self._shadowed["sent"] += 1
 
@@ -96,6 +101,7 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """Read by the registry."""
         yield from self.traffic.collect(upstream.name for upstream in self.upstreams)
+        yield families.UNREAD.of(((code,), count) for code, count in self._unread.items())
         yield from self._collect_upstreams()
         yield families.FALLBACKS.of(self._fallbacks.items())
         yield families.SHADOWED.of(((outcome,), count) for outcome, count in self._shadowed.items())
