@@ -358,7 +358,13 @@ GATEWAY: Final = [
         "Of one core.",
     ),
     lines("Open files", "short", {"{{instance}}": "process_open_fds{$on}" + OF_GATEWAYS}),
-    lines("Versions", "short", {"{{version}}": "count by (version) (nexus_build_info{$on})"}, width=12),
+    lines("Versions", "short", {"{{version}}": "count by (version) (nexus_build_info{$on})"}),
+    lines(
+        "Spans",
+        "short",
+        {"{{outcome}}": "sum by (outcome) (rate(nexus_spans_total{$on}[$w]))"},
+        "Per second; none without tracing.",
+    ),
     lines(
         "Collections of garbage",
         "short",
@@ -367,7 +373,6 @@ GATEWAY: Final = [
             f" (rate(python_gc_collections_total{{$on}}[$w]){OF_GATEWAYS})",
         },
         "Per second.",
-        width=12,
     ),
 ]
 

@@ -178,7 +178,7 @@ def build(
             failures = Failures()
             if runtime.admin_key_digest is not None:
                 told.append(failures)
-            tracing = await open_tracing(runtime.tracing, stack) if runtime.tracing is not None else None
+            tracing = await open_tracing(runtime.tracing, metrics, stack) if runtime.tracing is not None else None
             tasks = Tasks()
             stack.push_async_callback(tasks.aclose)
             store = await open_store(runtime, metrics, tasks, stack)
@@ -246,11 +246,12 @@ def open_keeping(spec: AuditSpec, random_salt: bytes) -> Callable[[Operation], K
     return lambda operation: Kept(room, mask, says_vectors=operation is Operation.EMBEDDINGS)
 
 
-async def open_tracing(spec: TracingSpec, stack: AsyncExitStack) -> Tracing:
+async def open_tracing(spec: TracingSpec, metrics: Metrics, stack: AsyncExitStack) -> Tracing:
     """Imports OpenTelemetry's SDK here, off the loop: it takes a while."""
     found = await asyncio.to_thread(importlib.import_module, "nexus_gateway.observe.span_export")
     export = found.SpanExport(spec)
     stack.push_async_callback(export.aclose)
+    metrics.spans = lambda: (export.sent, export.lost)
     return Recorder(spec.sampling, export.put, time.monotonic, random.getrandbits)
 
 

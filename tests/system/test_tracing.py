@@ -48,6 +48,10 @@ def told(headers: Mapping[str, str]) -> tuple[str, str, int]:
     return f"{found.trace_id:032x}", f"{found.span_id:016x}", found.flags & 1
 
 
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
 async def test_a_request_is_a_server_span_and_its_attempt_a_client_span_below_it() -> None:
     async with otlp_receiver() as receiver, openai_server() as upstream:
         target = f"m=http://127.0.0.1:{upstream.port}?model=real"
@@ -325,8 +329,19 @@ async def test_only_inference_is_traced() -> None:
         assert not receiver.spans
 
 
-def lines_of(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
+@pytest.mark.parametrize("audited", ["true", "false"])
+async def test_the_line_of_a_request_names_its_trace(audited: str, tmp_path: Path) -> None:
+    log, settings = tmp_path / "log", {"AUDIT_LOGGING_ENABLED": audited}
+    async with otlp_receiver() as receiver:
+        for more in (TRACED, {}):
+            with log.open("ab") as file:
+                async with gateway(
+                    {**settings, **more}, MOCK, environ=receiver.environ, log_fd=file.fileno()
+                ) as running:
+                    await chat(running.port)
+        traced, untraced = lines_of(log)
+        assert traced["trace_id"] == receiver.server.trace
+        assert "trace_id" not in untraced
 
 
 @pytest.mark.parametrize("fault", ["away", "refusing"])

@@ -155,4 +155,5 @@ class CallRecord(msgspec.Struct):
     attempts: list[AttemptRecord] = msgspec.field(default_factory=list)
     masked: dict[str, int] | None = None  # identifiers hidden from upstreams, by type; None where nobody looked
     shadow: str | None = None  # the upstream that gets a copy
+    trace_id: str | None = None  # where requests are traced
     bodies: Bodies | None = None  # kept for the audit, where it is to hold prompts and answers

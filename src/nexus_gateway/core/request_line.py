@@ -35,6 +35,7 @@ class RequestLine(msgspec.Struct, tag_field="event", tag="request_finished", gc=
     attempts: list[AttemptRecord]
     first_byte_ms: float | None
     total_ms: float
+    trace_id: str | msgspec.UnsetType = msgspec.UNSET  # where requests are traced
 
 
 class AuditLine(RequestLine, tag="audit", gc=False, kw_only=True):
@@ -95,4 +96,5 @@ def _common(record: CallRecord) -> tuple[Any, ...]:
         record.attempts,
         None if first_s is None else round((first_s - began_s) * 1000, 3),
         round((record.finished_at_s - began_s) * 1000, 3),
+        msgspec.UNSET if record.trace_id is None else record.trace_id,
     )

@@ -121,6 +121,11 @@ class AttemptTrace(Protocol):
 class Trace(Protocol):
     """One request and its attempts."""
 
+    @property
+    def trace_id(self) -> str:
+        """In hex, as people look for it."""
+        ...
+
     def attempt(self, target: Target, operation: Operation, model: str, *, stream: bool) -> AttemptTrace: ...
 
     def finish(self, record: CallRecord) -> None:

@@ -144,6 +144,7 @@ LOOP_LAG: Final = _histogram(
     "nexus_loop_lag_seconds", "", "How late the event loop gave a turn that was due. Its clock ticks in milliseconds."
 )
 LINES_DROPPED: Final = _counter("nexus_log_lines_dropped_total", "", "Log lines that nobody read in time.")
+SPANS: Final = _counter("nexus_spans_total", "outcome", "Finished spans, by whether the receiver took them.")
 BUILD: Final = _gauge("nexus_build_info", "version", "1 for the version that runs.")
 
 ALL: Final = tuple(value for value in dict(vars()).values() if isinstance(value, Family))

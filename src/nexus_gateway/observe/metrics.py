@@ -46,6 +46,7 @@ class Metrics(Collector):
         self.upstreams: Sequence[UpstreamHealth] = ()  # whose state is asked for when Prometheus comes
         self.audit: AuditState | None = None  # likewise
         self.processes: Callable[[], int] | None = None  # how many share limits; None: this process shares them not
+        self.spans: Callable[[], tuple[int, int]] = lambda: (0, 0)  # sent and lost
         self._dropped_lines = dropped_lines
         self._store_state = ""
         self._fallbacks: defaultdict[tuple[str, str], int] = defaultdict(int)
@@ -114,6 +115,8 @@ class Metrics(Collector):
             yield families.AUDIT_FAILING.one(self.audit.failing)
         yield families.LOOP_LAG.spread([((), self.lag.tally)])
         yield families.LINES_DROPPED.one(self._dropped_lines())
+        sent, lost = self.spans()
+        yield families.SPANS.of([(("sent",), sent), (("lost",), lost)])
         yield families.BUILD.of([((__version__,), 1)])
 
     def _collect_upstreams(self) -> Iterator[Metric]:

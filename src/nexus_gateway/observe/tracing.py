@@ -90,6 +90,10 @@ class RequestTrace:
         self._offset_ns = int((record.received_at - record.started_at_s) * NS)
         self._attempts: list[AttemptSpan] = []
 
+    @property
+    def trace_id(self) -> str:
+        return f"{self._place.trace_id:032x}"
+
     def attempt(self, target: Target, operation: Operation, model: str, *, stream: bool) -> AttemptTrace:
         place = Place(self._place.trace_id, self.recorder.new_span_id(), self._place.flags)
         if not place.flags & SAMPLED:

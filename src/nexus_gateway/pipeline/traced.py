@@ -21,7 +21,9 @@ class TracedPipeline(Pipeline):
 
     async def handle(self, arrival: Arrival) -> Answer:
         headers, parent = take_trace(arrival.headers)
-        arrival.headers = TracedHeaders(headers, self._tracing.begin(arrival.record, parent))
+        trace = self._tracing.begin(arrival.record, parent)
+        arrival.record.trace_id = trace.trace_id
+        arrival.headers = TracedHeaders(headers, trace)
         return await super().handle(arrival)
 
     def finish(self, arrival: Arrival) -> None:
