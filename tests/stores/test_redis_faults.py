@@ -201,6 +201,42 @@ async def test_the_shares_of_those_who_come_back_late_are_left_for_them(server: 
         assert decision.hold is None, "what the others took is known by now"
 
 
+async def test_caution_holds_for_tokens_and_slots_too_and_outlasts_a_server_that_goes_again(
+    server: ValkeyServer,
+) -> None:
+    tokens, slots = Principal("tokens", None, 1000), Principal("slots", None, None, 8)
+    careful = replace(QUICK, caution_s=20.0)  # so that all of this happens within it
+    late = replace(careful, probe_s=20.0)
+    async with shared(server.url, timing=careful) as first, shared(server.url, timing=late) as other:
+        await until(lambda: first.store.processes == other.store.processes == 2)
+        for run in (first, other):
+            await run.hold(tokens, 100)
+            await run.hold(slots)
+        for run in (first, other):  # both have heard of late that some 800 tokens are left
+            await run.hold(tokens, 1)
+        server.freeze()
+        for run in (first, other):
+            assert (await run.admit(Principal("somebody else", 100))).basis is Basis.SHARE
+        server.thaw()
+        await until(lambda: first.store.state is State.SHARED)
+        assert await first.admitted(tokens, 10, 100) == 3
+        held = [await first.hold(slots) for _ in range(3)]
+        refused = await first.admit(slots)
+        assert (refused.basis, refused.hold) == (Basis.SHARE, None)
+        assert other.store.state is State.LOST
+        assert await other.admitted(tokens, 10, 100) == 3
+        assert await other.admitted(slots, 10) == 3
+
+        server.freeze()
+        assert (await first.admit(Principal("somebody else", 100))).basis is Basis.SHARE
+        assert first.store.state is State.LOST
+        assert await first.admitted(tokens, 10, 100) == 0, "it is the same share still"
+        assert await first.admitted(slots, 10) == 0
+        first.settle(held[0])
+        assert await first.admitted(slots, 10) == 1
+        server.thaw()
+
+
 async def test_a_limit_smaller_than_the_number_of_processes_leaves_each_one(server: ValkeyServer) -> None:
     async with shared(server.url) as one, shared(server.url) as other:
         await until(lambda: one.store.processes == other.store.processes == 2)
