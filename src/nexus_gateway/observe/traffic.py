@@ -142,7 +142,10 @@ class Traffic:
             if stream and code is None and first_s is not None:
                 later_tokens = 0 if record.is_usage_estimated else usage.completion_tokens - 1
                 if later_tokens > 0:
-                    cell.token_seconds.observe((ended_s - first_s) / later_tokens)
+                    seconds = (ended_s - first_s) / later_tokens
+                    tally = cell.token_seconds
+                    tally.counts[bisect_left(tally.bounds, seconds)] += 1
+                    tally.total += seconds
         basis = record.limit_basis
         if basis is not None:
             cell.decided += 1
