@@ -9,8 +9,9 @@ import pytest
 
 from nexus_gateway.core.audit import Entry, LoginsFailed
 from nexus_gateway.core.model import CallRecord, Operation
-from nexus_gateway.observe.audit import MAX_ADDRESSES, OTHERS, AuditLog, AuditStdout
+from nexus_gateway.observe.audit import FLUSH_S, MAX_ADDRESSES, OTHERS, PROBE_S, AuditLog, AuditStdout
 from nexus_gateway.observe.lines import LineWriter
+from tests.support.stepped_loop import SteppedLoop
 
 from .audit_files import eventually, records
 
@@ -110,6 +111,23 @@ async def test_a_gap_is_told_later_although_no_request_comes() -> None:
     async with asyncio.timeout(5):
         await sink.gaps_told.wait()
     sink.owes_gap = False
+
+
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {"loop_factory": SteppedLoop})])
+async def test_what_is_lost_after_it_was_handed_over_is_told_until_it_is_out() -> None:
+    loop = SteppedLoop.current()
+    sink = Taken()
+    log = AuditLog(sink, blocks=False)
+    log.finished(refused(0, None, status=200))
+    loop.advance(FLUSH_S)
+    sink.owes_gap = True  # the writer has found out meanwhile
+    for _ in range(3):  # and the record of the gap is lost likewise
+        sink.gaps_told.clear()
+        loop.advance(PROBE_S)
+        assert sink.gaps_told.is_set()
+    sink.owes_gap = False
+    loop.advance(PROBE_S)
+    assert loop.armed_timers == 0, "nothing is owed"
 
 
 def read_lines(fd: int) -> list[Any]:

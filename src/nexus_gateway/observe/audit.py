@@ -104,19 +104,26 @@ class AuditLog:
         if self._waiting:
             entries, self._waiting = self._waiting, []
             self._sink.put(entries)
-        if self._sink.owes_gap and not self._is_probing:
-            self._is_probing = True
-            asyncio.get_running_loop().call_later(PROBE_S, self._probe)
+            self._watch()
+        elif self._sink.owes_gap:
+            self._watch()
 
     def flush_logins(self) -> None:
         if self._logins:
             counted, self._logins = self._logins, {}
             self._sink.put(list(counted.values()))
 
+    def _watch(self) -> None:
+        if not self._is_probing:
+            self._is_probing = True
+            asyncio.get_running_loop().call_later(PROBE_S, self._probe)
+
     def _probe(self) -> None:
+        """Goes on for as long as something may be owed: what was handed over is lost later, if it is."""
         self._is_probing = False
-        self._sink.tell_gap()
-        self.flush()
+        if self._sink.owes_gap or self._sink.failing:
+            self._sink.tell_gap()
+            self._watch()
 
     def close(self) -> None:
         """Write everything there is. The loop serves nobody any more."""
