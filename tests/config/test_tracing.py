@@ -102,7 +102,9 @@ def test_a_share_is_read_only_where_it_means_something() -> None:
         load({**ON, **nonsense, "OTEL_TRACES_SAMPLER": "traceidratio"})
 
 
-def test_headers_are_never_shown() -> None:
-    loaded = load({**ON, f"{OTLP}HEADERS": "authorization=hunter2"})
+def test_where_spans_go_is_shown_but_no_secret_is() -> None:
+    given = {f"{OTLP}HEADERS": "authorization=hunter2", f"{OTLP}TRACES_ENDPOINT": "https://c/v1/traces?key=hunter2"}
+    loaded = load({**ON, **given, "OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.125"})
+    assert "nexus-gateway -> https://c/v1/traces, 12.5% of the traces, whoever calls" in describe(loaded)
     assert "hunter2" not in repr(loaded)
     assert "hunter2" not in describe(loaded)

@@ -7,7 +7,7 @@ Touches:  nothing.
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from .runtime import MockSpec, Runtime, UpstreamSpec
+from .runtime import MockSpec, Runtime, TracingSpec, UpstreamSpec
 from .schema import DEV_KEY, NAMES, SECRETS, details, variable
 from .settings import Loaded
 
@@ -23,6 +23,8 @@ def describe(loaded: Loaded) -> str:
         lines.append(f"{variable(name):{_WIDTH}}{_value(name, loaded):32}  {origin}".rstrip())
         if name == "upstreams":
             lines += [f"  {describe_upstream(spec)}" for spec in loaded.runtime.upstreams]
+        if name == "otel_enabled" and loaded.runtime.tracing is not None:
+            lines.append(f"  {describe_tracing(loaded.runtime.tracing)}")
     lines += [f"note: {note}" for note in loaded.hidden]
     return "\n".join(lines)
 
@@ -56,6 +58,13 @@ def describe_upstream(spec: UpstreamSpec) -> str:
     }
     said = [f"{key}={_plain(value)}" for key, value in options.items() if value is not None]
     return "  ".join([f"{spec.name} = {url}", *said])
+
+
+def describe_tracing(spec: TracingSpec) -> str:
+    """Where spans go, by OpenTelemetry's own variables, and which. A query may be a secret."""
+    endpoint = spec.endpoint.partition("?")[0]
+    whose = "of those that callers have not decided about" if spec.sampling.heeds_parent else "whoever calls"
+    return f"{spec.resource['service.name']} -> {endpoint}, {spec.sampling.share * 100:g}% of the traces, {whose}"
 
 
 def _bracketed(host: str) -> str:

@@ -158,7 +158,7 @@ class MaskingSpec:
 class TracingSpec:
     """Where spans go, and which. What stands in `headers` may be a secret."""
 
-    endpoint: str  # whole, with its path
+    endpoint: str = field(repr=False)  # whole, with its path; a query may be a secret
     headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     timeout_s: float = 10.0  # of one batch, all tries
     compression: str = "none"
