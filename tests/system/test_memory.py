@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -62,41 +64,68 @@ FLOODS: dict[str, tuple[Script, bool]] = {
 }
 
 
-async def ask(gateway: Process, model: str, *, stream: bool = False) -> Received:
-    body = {"model": model, "messages": [{"role": "user", "content": "hi"}], "stream": stream}
-    return await chat(gateway.port, body=json.dumps(body).encode(), headers=DEV)
+EVENT = {"choices": [{"index": 0, "delta": {"content": "x" * 60_000}, "finish_reason": None}]}
+LONG = flood(STREAM_HEAD, chunk(b"data: %b\n\n" % json.dumps(EVENT).encode()), 200 * MB)
 
 
-async def test_too_much_from_an_upstream_is_refused_with_bounded_memory() -> None:
-    """A length that is announced costs nothing, any other body no more than what an answer may have."""
+@pytest.fixture(scope="module")
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    """One loop for the module, whose tests share a gateway."""
+    return "asyncio", {"use_uvloop": True}
+
+
+@dataclass(frozen=True)
+class World:
+    gateway: Process
+    upstreams: dict[str, RawServer]
+
+
+@pytest.fixture(scope="module")
+async def world() -> AsyncIterator[World]:
     async with AsyncExitStack() as stack:
-        upstreams = ["mock=mock://local"]
-        for name, (script, _) in FLOODS.items():
-            upstream = await stack.enter_async_context(RawServer(script))
-            upstreams.append(f"{name}=http://127.0.0.1:{upstream.port}")
-        settings = {"max_answer_bytes": str(LIMIT_BYTES), "log_level": "error", "upstreams": ";".join(upstreams)}
+        upstreams = {}
+        for name, (script, _) in {**FLOODS, "long": (LONG, True)}.items():
+            upstreams[name] = await stack.enter_async_context(RawServer(script))
+        urls = [f"{name}=http://127.0.0.1:{upstream.port}" for name, upstream in upstreams.items()]
+        settings = {
+            "max_answer_bytes": str(LIMIT_BYTES),
+            "rate_limit_per_minute": "unlimited",
+            "log_level": "error",
+            "upstreams": ";".join(["mock=mock://local", *urls]),
+        }
         gateway = await stack.enter_async_context(served(**settings))
         assert (await ask(gateway, "mock")).status == 200
-        most = {}
-        for name, (_, stream) in FLOODS.items():
-            memory = Memory(gateway)
-            answer = await ask(gateway, name, stream=stream)
-            most[name] = memory.most_bytes() // MB
-            assert (answer.status, answer.json()["error"]["code"][:8]) == (502, "upstream")
-        assert max(most.values()) < 64, most
-        assert most["announced"] < 4, most
+        yield World(gateway, upstreams)
 
 
-async def test_fifty_slow_readers_of_long_streams_hold_little() -> None:
-    event = {"choices": [{"index": 0, "delta": {"content": "x" * 60_000}, "finish_reason": None}]}
-    script = flood(STREAM_HEAD, chunk(b"data: %b\n\n" % json.dumps(event).encode()), 200 * MB)
-    async with RawServer(script) as upstream, AsyncExitStack() as stack:
-        settings = {"rate_limit_per_minute": "unlimited", "upstreams": f"m=http://127.0.0.1:{upstream.port}"}
-        gateway = await stack.enter_async_context(served(log_level="error", **settings))
-        memory = Memory(gateway)
-        callers = [await stack.enter_async_context(Caller(gateway.port, receive_buffer=4096)) for _ in range(SLOW)]
+def body_of(model: str, *, stream: bool) -> bytes:
+    return json.dumps({"model": model, "messages": [{"role": "user", "content": "hi"}], "stream": stream}).encode()
+
+
+async def ask(gateway: Process, model: str, *, stream: bool = False) -> Received:
+    return await chat(gateway.port, body=body_of(model, stream=stream), headers=DEV)
+
+
+async def test_too_much_from_an_upstream_is_refused_with_bounded_memory(world: World) -> None:
+    """A length that is announced costs nothing, any other body no more than what an answer may have."""
+    most = {}
+    for name, (_, stream) in FLOODS.items():
+        memory = Memory(world.gateway)
+        answer = await ask(world.gateway, name, stream=stream)
+        most[name] = memory.most_bytes() // MB
+        assert (answer.status, answer.json()["error"]["code"][:8]) == (502, "upstream")
+    assert max(most.values()) < 64, most
+    assert most["announced"] < 4, most
+
+
+async def test_fifty_slow_readers_of_long_streams_hold_little(world: World) -> None:
+    upstream = world.upstreams["long"]
+    async with AsyncExitStack() as stack:
+        memory = Memory(world.gateway)
+        port = world.gateway.port
+        callers = [await stack.enter_async_context(Caller(port, receive_buffer=4096)) for _ in range(SLOW)]
         for caller in callers:
-            await caller.ask(stream=True, headers=DEV)
+            await caller.ask(body=body_of("long", stream=True), headers=DEV)
         for _ in range(4):
             for caller in callers:
                 await caller.read(1024)  # of 200 MB
@@ -108,11 +137,10 @@ async def test_fifty_slow_readers_of_long_streams_hold_little() -> None:
         assert len(upstream.peers) == SLOW
 
 
-async def test_idle_connections_cost_little_and_others_are_served() -> None:
-    async with served(rate_limit_per_minute="unlimited", log_level="error") as gateway, AsyncExitStack() as stack:
-        assert (await ask(gateway, "mock")).status == 200
-        memory = Memory(gateway)
+async def test_idle_connections_cost_little_and_others_are_served(world: World) -> None:
+    async with AsyncExitStack() as stack:
+        memory = Memory(world.gateway)
         for _ in range(IDLE):
-            await stack.enter_async_context(Caller(gateway.port))
-        assert (await ask(gateway, "mock")).status == 200
+            await stack.enter_async_context(Caller(world.gateway.port))
+        assert (await ask(world.gateway, "mock")).status == 200
         assert memory.most_bytes() < IDLE * IDLE_BYTES

@@ -39,6 +39,10 @@ POLICIES: Mapping[str, Mapping[str, int]] = {  # by key; one for each kind of li
     "key-with-all": {"rate_limit_per_minute": 130, "tokens_per_minute": 14_000, "max_concurrency": 9},
 }
 MAX_TOKENS = 500
+LIMIT = 600
+STRUCK = ("key-of-the-freeze", "key-of-the-kill")
+SLACK_S = 0.25
+"""For a machine that does other things too."""
 
 
 def body_of(key: str, *, stream: bool = False) -> bytes:
@@ -202,10 +206,43 @@ class Ledger:
         )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    """One loop for the module, whose tests share what takes long to start."""
+    return "asyncio", {"use_uvloop": True}
+
+
+@pytest.fixture(scope="module")
 def server() -> Iterator[ValkeyServer]:
     with ValkeyServer() as server:
         yield server
+
+
+@dataclass(frozen=True)
+class World:
+    """Two gateways on one server before one upstream. The last test that uses it may kill one of them."""
+
+    gateways: list[Process]
+    server: ValkeyServer
+    meter: Meter
+
+
+@pytest.fixture(scope="module")
+async def world(server: ValkeyServer) -> AsyncIterator[World]:
+    meter = Meter()
+    policies = {**POLICIES, **{key: {"rate_limit_per_minute": LIMIT} for key in STRUCK}}
+    async with RawServer(meter) as upstream, AsyncExitStack() as stack:
+        settings = {
+            "upstreams": f"m=http://127.0.0.1:{upstream.port}",
+            "api_keys": ",".join(policies),
+            "api_key_policies": json.dumps(policies),
+            "rate_limit_per_minute": "unlimited",
+            "redis_url": server.url,
+            "pii_masking_enabled": "off",
+            "log_level": "error",
+        }
+        starting = [stack.enter_async_context(served(**settings)) for _ in range(2)]
+        yield World(await asyncio.gather(*starting), server, meter)
 
 
 @pytest.fixture
@@ -213,24 +250,6 @@ def ledger(server: ValkeyServer) -> Iterator[Ledger]:
     ledger = Ledger(server)
     yield ledger
     ledger.close()
-
-
-@asynccontextmanager
-async def two_gateways(
-    server: ValkeyServer, upstream: str, policies: Mapping[str, Mapping[str, int]]
-) -> AsyncIterator[list[Process]]:
-    settings = {
-        "upstreams": f"m={upstream}",
-        "api_keys": ",".join(policies),
-        "api_key_policies": json.dumps(policies),
-        "rate_limit_per_minute": "unlimited",
-        "redis_url": server.url,
-        "pii_masking_enabled": "off",
-        "log_level": "error",
-    }
-    async with AsyncExitStack() as stack:
-        starting = [stack.enter_async_context(served(**settings)) for _ in range(2)]
-        yield await asyncio.gather(*starting)
 
 
 async def decisions_alone(process: Process) -> int:
@@ -257,49 +276,6 @@ async def use_up(process: Process, key: str) -> None:
     body, headers = body_of(key), {"x-api-key": key}
     while (await chat(process.port, body=body, headers=headers)).status == 200 and key != "key-with-slots":
         pass
-
-
-@pytest.mark.timeout(60)  # a lease is waited for in earnest
-async def test_fifty_clients_of_two_gateways_get_the_limit_and_no_more_also_when_one_is_killed(
-    server: ValkeyServer, ledger: Ledger
-) -> None:
-    meter = Meter()
-    async with (
-        RawServer(meter) as upstream,
-        two_gateways(server, f"http://127.0.0.1:{upstream.port}", POLICIES) as gateways,
-    ):
-        one, other = gateways
-        statuses, over = list[int](), asyncio.Event()
-        clients = [be_a_client(number, gateways, statuses, over) for number in range(CLIENTS)]
-        asking = asyncio.gather(*clients)
-        await until(lambda: ledger.look("key-with-tokens").settled > 5000 and ledger.holders() == 2, 20)
-        alone = await decisions_alone(one)
-        one.process.kill()
-        killed_s = time.time()
-        gateways.remove(one)
-        await until(ledger.is_saturated, 20)
-        told = len(statuses)
-        await until(lambda: ledger.is_saturated() and len(statuses) > told + 200, 20)  # they ask on, in vain
-        over.set()
-        await asking
-        alone += await decisions_alone(other)
-        meter.check_law(alone)
-        ledger.check_law(alone)
-        assert set(statuses) == {200, 429}
-
-        await until(lambda: ledger.holders() == 1)  # the living settled what they held
-        left_behind_s = max(ledger.holds().values())
-        assert left_behind_s <= killed_s + LEASE_S
-        await until(lambda: time.time() > left_behind_s, LEASE_S)
-        for key in POLICIES:
-            await use_up(other, key)
-            await until(partial(ledger.is_free, key), within_s=1)
-            assert key == "key-with-slots" or ledger.used(key) >= 0.95
-
-
-LIMIT = 600
-SLACK_S = 0.25
-"""For a machine that does other things too."""
 
 
 @dataclass
@@ -354,18 +330,49 @@ async def be_struck(
 
 @pytest.mark.timeout(60)
 async def test_a_valkey_that_is_frozen_or_killed_under_load_costs_a_moment_once_and_one_share_at_most(
-    server: ValkeyServer,
+    world: World,
 ) -> None:
     """By what callers see: a gateway that goes by its share tells that for its limit."""
-    policies = {key: {"rate_limit_per_minute": LIMIT} for key in ("key-of-the-freeze", "key-of-the-kill")}
-    frozen, killed = (Traffic(key) for key in policies)
-    async with two_gateways(server, "mock://local", policies) as gateways:
-        await until_all_know_of_all(gateways)
-        await be_struck(gateways, frozen, server.freeze, server.thaw)
-        await be_struck(gateways, killed, server.kill, server.start)
+    frozen, killed = (Traffic(key) for key in STRUCK)
+    await until_all_know_of_all(world.gateways)
+    await be_struck(world.gateways, frozen, world.server.freeze, world.server.thaw)
+    await be_struck(world.gateways, killed, world.server.kill, world.server.start)
     for traffic in (frozen, killed):
         assert 0.95 * LIMIT <= traffic.admitted <= LIMIT + LIMIT // 2
         assert max(traffic.waits_s) < 0.05 + SLACK_S
+
+
+@pytest.mark.timeout(60)  # a lease is waited for in earnest
+async def test_fifty_clients_of_two_gateways_get_the_limit_and_no_more_also_when_one_is_killed(
+    world: World, ledger: Ledger
+) -> None:
+    one, other = gateways = list(world.gateways)
+    alone = -sum([await decisions_alone(each) for each in gateways])
+    statuses, over = list[int](), asyncio.Event()
+    asking = asyncio.gather(*(be_a_client(number, gateways, statuses, over) for number in range(CLIENTS)))
+    await until(lambda: ledger.look("key-with-tokens").settled > 5000 and ledger.holders() == 2, 20)
+    alone += await decisions_alone(one)
+    one.process.kill()
+    killed_s = time.time()
+    gateways.remove(one)
+    await until(ledger.is_saturated, 20)
+    told = len(statuses)
+    await until(lambda: ledger.is_saturated() and len(statuses) > told + 200, 20)  # they ask on, in vain
+    over.set()
+    await asking
+    alone += await decisions_alone(other)
+    world.meter.check_law(alone)
+    ledger.check_law(alone)
+    assert set(statuses) == {200, 429}
+
+    await until(lambda: ledger.holders() == 1)  # the living settled what they held
+    left_behind_s = max(ledger.holds().values())
+    assert left_behind_s <= killed_s + LEASE_S
+    await until(lambda: time.time() > left_behind_s, LEASE_S)
+    for key in POLICIES:
+        await use_up(other, key)
+        await until(partial(ledger.is_free, key), within_s=1)
+        assert key == "key-with-slots" or ledger.used(key) >= 0.95
 
 
 # ---- one gateway, whose store is away or in trouble
@@ -402,6 +409,12 @@ async def test_without_its_store_a_gateway_starts_and_goes_by_the_configured_mod
                 assert answers[0].json()["error"]["code"] == "limits_unavailable"
 
 
+@pytest.fixture
+def own_server() -> Iterator[ValkeyServer]:
+    with ValkeyServer() as server:
+        yield server
+
+
 TROUBLES: Mapping[str, tuple[list[str | int], list[str | int], str]] = {
     "out_of_memory": (["CONFIG", "SET", "maxmemory", 1], ["CONFIG", "SET", "maxmemory", 0], "share"),
     "read_only": (["REPLICAOF", "127.0.0.1", 1], ["REPLICAOF", "NO", "ONE"], "share"),
@@ -412,19 +425,19 @@ TROUBLES: Mapping[str, tuple[list[str | int], list[str | int], str]] = {
 
 @pytest.mark.parametrize("trouble", TROUBLES)
 async def test_a_server_in_trouble_costs_a_moment_and_is_relied_on_again_when_it_is_well(
-    server: ValkeyServer, trouble: str, caplog: pytest.LogCaptureFixture
+    own_server: ValkeyServer, trouble: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Each change of state is one line of the log and one step of the gauge."""
     strike, heal, basis = TROUBLES[trouble]
-    async with alone(server.url) as running:
+    async with alone(own_server.url) as running:
         assert (await chat(running.port)).status == 200
-        server.call(*strike)
+        own_server.call(*strike)
         began_s = time.monotonic()
         assert (await chat(running.port)).status == 200
         assert time.monotonic() - began_s < 0.05 + SLACK_S
         assert running.records.last.limit_basis == basis
         assert (await scrape(running.port)).total("nexus_redis_up") == (basis == "whole")
-        server.call(*heal)
+        own_server.call(*heal)
         async with asyncio.timeout(2):
             while (await chat(running.port)).status == 200 or running.records.last.limit_basis != "whole":
                 pass
