@@ -1,16 +1,20 @@
 """A model server that comes up long after the gateway: callers are told so, and nobody counts it as a failure."""
 
+import asyncio
 import json
 import socket
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from typing import Any
 
+import openai
 import pytest
 
 from tests.support.canaries import RawServer, chat, gateway
-from tests.support.gateway import Running
+from tests.support.gateway import KEY, Running
 from tests.support.http_client import Received
 from tests.support.raw_server import Peer, Script, answering, plain
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -121,3 +125,16 @@ async def test_a_worker_that_is_not_there_yet_is_starting_too(bound: socket.sock
         for _ in range(4):
             assert code(await ask(running)) == "upstream_starting"
         assert (await stands(running))["breaker"]["failures"] == 0
+
+
+async def test_the_official_client_waits_and_is_served(bound: socket.socket) -> None:
+    async with gateway(SETTINGS, upstream_at(bound, BY["by its checks"])) as running, AsyncExitStack() as stack:
+        sdk = openai.AsyncOpenAI(base_url=f"{running.url}/v1", api_key=KEY)
+        stack.push_async_callback(sdk.close)
+        asked = asyncio.create_task(
+            sdk.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "hi"}])
+        )
+        await until(lambda: running.records.finished_records)
+        assert running.records.last.error_code == "upstream_starting"
+        await stack.enter_async_context(RawServer(serve_model, bound=bound))
+        assert (await asked).model == MODEL
