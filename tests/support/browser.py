@@ -31,8 +31,8 @@ OPTIONS: Final = (
     "--no-default-browser-check",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
-START_S: Final = 20.0
-PATIENCE_S: Final = 10.0
+START_S: Final = 60.0
+PATIENCE_S: Final = 30.0
 
 
 class PageError(AssertionError):
