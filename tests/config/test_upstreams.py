@@ -16,6 +16,7 @@ from nexus_gateway.config.runtime import MockSpec, UpstreamSpec
 from nexus_gateway.config.upstream_options import OPTIONS
 from nexus_gateway.config.upstreams import NAME, compile_upstreams
 
+ROOT = pathlib.Path(__file__).parents[2]
 NAMES = st.from_regex(NAME, fullmatch=True)
 HOSTS = st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,20}[a-z0-9])?", fullmatch=True).filter(lambda host: ".." not in host)
 QUICK = settings(deadline=None, max_examples=60)
@@ -154,10 +155,13 @@ def test_without_the_library_that_is_told_with_whatever_else_is_wrong(url: str, 
 
 
 def test_the_release_that_is_looked_for_is_the_one_that_the_extra_pins() -> None:
-    project = tomllib.loads((pathlib.Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     (pin,) = [need for need in project["optional-dependencies"]["litellm"] if need.startswith("litellm")]
     assert pin == f"litellm=={LITELLM_VERSION},!=1.82.7,!=1.82.8,!=1.107.*"
     assert not any(need.startswith("litellm") for need in project["dependencies"])
+    locked = {name: (ROOT / f"requirements/{name}.txt").read_text() for name in ("runtime", "litellm")}
+    assert f"\nlitellm=={LITELLM_VERSION} \\\n    --hash=sha256:" in locked["litellm"]
+    assert "litellm" not in locked["runtime"]
 
 
 @pytest.mark.parametrize(

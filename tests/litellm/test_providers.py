@@ -105,8 +105,13 @@ class TestAnswers:
         assert (choice["message"]["content"], choice["finish_reason"]) == ("Hello", "tool_calls")
         assert choice["message"]["tool_calls"][0]["function"] == {"name": "f", "arguments": '{"a": 1}'}
         assert read_answer(Operation.CHAT, raw, "east") == USAGE
-        assert b"provider_specific_fields" not in raw
-        assert b"cost" not in raw
+        assert answer.keys() == {"id", "object", "created", "model", "choices", "usage"}
+        assert choice.keys() == {"index", "message", "finish_reason"}
+        assert choice["message"].keys() == {"role", "content", "tool_calls"}
+        assert answer["usage"].keys() <= {
+            *("prompt_tokens", "completion_tokens", "total_tokens"),
+            *("prompt_tokens_details", "completion_tokens_details"),
+        }
 
     async def test_a_stream_says_the_same_in_chunks_and_then_what_it_cost(self) -> None:
         async with claude(answering(streaming(EVENTS))) as (_, upstream):
@@ -127,7 +132,8 @@ class TestAnswers:
         calls = [call["function"] for delta in deltas for call in delta.get("tool_calls", ())]
         assert "".join(call.get("arguments") or "" for call in calls) == '{"a": 1}'
         assert chunks[-1]["choices"] == []
-        assert not any(b"provider_specific_fields" in event or b"cost" in event for event in events)
+        assert all(c.keys() <= {"id", "object", "created", "model", "choices", "usage"} for c in chunks)
+        assert all(delta.keys() <= {"role", "content", "tool_calls"} for delta in deltas)
 
     async def test_usage_is_told_to_who_asks_for_it(self) -> None:
         async with claude(answering(streaming(EVENTS))) as (_, upstream):

@@ -13,9 +13,11 @@ from nexus_gateway.config.runtime import Timeouts, UpstreamSpec
 from nexus_gateway.core.model import Operation
 
 from .base import Reply, Traits, UpstreamRequest
-from .litellm_call import Call, Relayed, Source, StreamReply, Tasks, Translated, begun, context_of
+from .litellm_call import Call, Tasks, begun, context_of
 from .litellm_library import litellm
-from .litellm_wire import Network, Nowhere, Wire
+from .litellm_network import Network, Nowhere
+from .litellm_stream import Relayed, Source, StreamReply, Translated
+from .litellm_wire import Wire
 from .litellm_words import JSON, refusal, split_members, unknown_members, whole_body
 from .replies import WholeReply, closed, late
 

@@ -63,12 +63,16 @@ def _silence() -> None:
     litellm.num_retries = None
     litellm.model_fallbacks = None
     litellm.cache = None
+    litellm.user_url_validation = True  # what callers have it fetch is nothing inside our own network
+    litellm.user_url_allowed_hosts = []
     litellm.REPEATED_STREAMING_CHUNK_LIMIT = 1 << 62  # an answer may repeat itself
 
 
 def _lay_below() -> None:
+    handler = AsyncHTTPHandler(transport=Below(), follow_redirects=False)
+    litellm.module_level_aclient = handler
+    litellm.in_memory_llm_clients_cache = Clients(handler)
     litellm.aclient_session = httpx.AsyncClient(transport=Below(), follow_redirects=False, trust_env=False)
-    litellm.in_memory_llm_clients_cache = Clients(AsyncHTTPHandler(transport=Below(), follow_redirects=False))
 
 
 _silence()

@@ -1,23 +1,22 @@
 """The wire below LiteLLM: every HTTP request that it makes for an attempt goes out through here.
 
-For:      knowing what a provider really answered, whatever the library makes of it; connections, bounds and headers
-          that are the gateway's own; an attempt that is over when it is said to be.
-Touches:  one pool of connections per upstream.
+For:      knowing what a provider really answered, whatever the library makes of it; headers and bounds that are the
+          gateway's own; an attempt that is over when it is said to be.
+Touches:  the connections of its upstream.
 """
 
 import asyncio
 import contextlib
+import re
 import socket
-import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextvars import ContextVar
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import httpx
 import msgspec
 
 from nexus_gateway import __version__
-from nexus_gateway.config.runtime import Timeouts, UpstreamSpec
 from nexus_gateway.core.errors import (
     UpstreamConnectError,
     UpstreamDnsError,
@@ -26,12 +25,11 @@ from nexus_gateway.core.errors import (
 )
 from nexus_gateway.core.sse import MAX_EVENT_BYTES
 
-from .base import PASSED_HEADERS, UpstreamRequest, select_headers
+from .base import UpstreamRequest, select_headers
+from .litellm_network import Connections
 from .replies import too_large, truncated
-from .tunnel import authority
 
 MAX_REFUSAL_BYTES: Final = 1 << 20  # of an error's body
-IDLE_S: Final = 50.0  # that a connection is kept for the next request; many load balancers close after 60
 LINGER_S: Final = 1.0  # for the end of a stream that said [DONE], and that nobody waits for any more
 LINGER_BYTES: Final = 4 << 10
 OWN_AGENT: Final = f"nexus-gateway/{__version__}"
@@ -39,7 +37,7 @@ OWN_AGENT: Final = f"nexus-gateway/{__version__}"
 _LIBRARY_AGENTS: Final = ("AsyncOpenAI/", "AsyncAzureOpenAI/", "litellm/", "python-httpx/")
 _SDK: Final = "x-stainless-"  # by which OpenAI's client tells its maker about the machine
 _TOLD: Final = ("content-type", "retry-after", "x-request-id", "openai-processing-ms")
-_BODY_HEADERS: Final = frozenset({b"content-type", b"accept"})  # whoever writes the body sets these
+_VALUE: Final = re.compile(rb"(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?")  # RFC 9110, 5.5
 
 
 class _Sent(msgspec.Struct, gc=False):
@@ -58,66 +56,6 @@ class Below(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         return await current_wire.get().exchange(request)
-
-
-class Connections(Protocol):
-    """Where an attempt's requests go out. `forwarded`: headers of the caller that travel on."""
-
-    name: str
-    forwarded: frozenset[bytes]
-    max_answer_bytes: int
-
-    async def ask(self, request: httpx.Request) -> httpx.Response:
-        """The head of an answer. Raises httpx.HTTPError."""
-        ...
-
-
-class Network:
-    """The connections of one upstream. No redirects, no encodings, and no proxy but a configured one."""
-
-    def __init__(self, spec: UpstreamSpec, timeouts: Timeouts, max_answer_bytes: int) -> None:
-        self.name = spec.name
-        self.max_answer_bytes = max_answer_bytes
-        self.forwarded = (PASSED_HEADERS - _BODY_HEADERS) | {name.encode() for name in spec.forward_headers}
-        self.timeouts = {"connect": timeouts.connect_s, "read": None, "write": None, "pool": None}
-        self._transport = httpx.AsyncHTTPTransport(
-            verify=_tls(spec),
-            trust_env=False,
-            proxy=_proxy(spec),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=IDLE_S),
-        )
-
-    async def ask(self, request: httpx.Request) -> httpx.Response:
-        """The head of an answer. A kept connection that was closed just now is no failure: it is asked once more."""
-        for is_again in (False, True):
-            seen: list[str] = []
-
-            async def trace(event: str, _: object, seen: list[str] = seen) -> None:
-                seen.append(event)
-
-            request.extensions = {"timeout": self.timeouts, "trace": trace}
-            try:
-                return await self._transport.handle_async_request(request)
-            except (httpx.NetworkError, httpx.RemoteProtocolError):
-                if is_again or any(event.startswith("connection.") for event in seen):
-                    raise
-        raise AssertionError("unreachable")
-
-    async def aclose(self) -> None:
-        await self._transport.aclose()
-
-
-class Nowhere:
-    """Where everybody is refused and nothing goes out, for rehearsals."""
-
-    forwarded: frozenset[bytes] = frozenset()
-    max_answer_bytes = 1 << 20
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    async def ask(self, request: httpx.Request) -> httpx.Response:
-        return httpx.Response(401, json={"error": {"message": "This is a rehearsal."}})
 
 
 class Wire:
@@ -146,7 +84,7 @@ class Wire:
         self._path = request.operation.value
         self._speaks_openai = speaks_openai
         self._has_tools = has_tools
-        self._headers = [("x-request-id", request.request_id), *_printable(request, network.forwarded)]
+        self._headers = _travelling(request, network.forwarded)
 
     async def exchange(self, request: httpx.Request) -> httpx.Response:
         """Raises httpx.HTTPError, which the library knows. Once an exchange has failed, there is no other."""
@@ -164,7 +102,8 @@ class Wire:
             self.at_work -= 1
         body = Body(self, response, None if self.is_stream and counts else self._network.max_answer_bytes, counts)
         if response.headers.get("content-encoding", "identity") != "identity":
-            self.failure = self._invalid("an encoding that nobody asked for")
+            if counts:
+                self.failure = self._invalid("an encoding that nobody asked for")
             await body.abort()
             raise httpx.DecodingError("An encoding that nobody asked for.", request=request)
         if not counts:
@@ -186,7 +125,8 @@ class Wire:
             headers["user-agent"] = OWN_AGENT
         if counts:
             headers.update(self._headers)
-        return httpx.Request(request.method, request.url, headers=headers, stream=request.stream)
+        extensions = request.extensions  # such as the name that a certificate must bear
+        return httpx.Request(request.method, request.url, headers=headers, stream=request.stream, extensions=extensions)
 
     def _is_in_openais_words(self, request: httpx.Request, *, by_sdk: bool) -> bool:
         """Unless the library plays something that the provider cannot do: it asks for less, or by a tool of its own."""
@@ -332,25 +272,11 @@ def causes(exc: BaseException) -> list[BaseException]:
     return chain
 
 
-def _tls(spec: UpstreamSpec) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=spec.ca_file)
-    if spec.cert_file is not None:
-        context.load_cert_chain(spec.cert_file, spec.key_file)
-    return context
-
-
-def _proxy(spec: UpstreamSpec) -> httpx.Proxy | None:
-    if spec.proxy is None:
-        return None
-    shown = {} if spec.proxy.authorization is None else {"proxy-authorization": spec.proxy.authorization}
-    return httpx.Proxy(f"http://{authority(spec.proxy.host, spec.proxy.port)}", headers=shown)
-
-
 def _like(response: httpx.Response, request: httpx.Request, **body: Any) -> httpx.Response:
     return httpx.Response(response.status_code, headers=response.headers, request=request, **body)
 
 
-def _printable(request: UpstreamRequest, allowed: frozenset[bytes]) -> Sequence[tuple[str, str]]:
-    """The caller's headers that travel on, without any that would add a header by its value."""
-    pairs = [(name, value) for name, value in select_headers(request.headers, allowed) if b"\0" not in value]
-    return [(name.decode("ascii"), value.decode("latin-1")) for name, value in pairs if len(value.splitlines()) < 2]
+def _travelling(request: UpstreamRequest, allowed: frozenset[bytes]) -> list[tuple[bytes, bytes]]:
+    """What goes out with every request: its id, and the caller's headers that may, unless one would not be a value."""
+    own = (b"x-request-id", request.request_id.encode())
+    return [own, *(pair for pair in select_headers(request.headers, allowed) if _VALUE.fullmatch(pair[1]))]

@@ -17,6 +17,7 @@ from .litellm_wire import Wire, causes
 from .replies import WholeReply, late
 
 JSON: Final = "application/json"
+NOT_PUT: Final = "This request cannot be put to the provider."
 
 _SAMPLING: Final = frozenset(
     {"frequency_penalty", "logit_bias", "logprobs", "max_tokens", "n", "presence_penalty", "stop", "temperature"}
@@ -39,8 +40,22 @@ MEMBERS: Final[Mapping[Operation, frozenset[str]]] = {
 """The members of a body that the library gets by their names. A name that is missing here may be one of its own
 settings, such as another provider's address: callers must not reach those."""
 
-_INTERNAL: Final = frozenset({"provider_specific_fields", "cost"})
-_NULLS: Final = frozenset({"content", "finish_reason", "logprobs"})  # null is a word of OpenAI's there
+_ANSWER: Final = frozenset(
+    {"id", "object", "created", "model", "choices", "data", "usage", "system_fingerprint", "service_tier"}
+)
+_CHOICE: Final = frozenset({"index", "message", "delta", "text", "finish_reason", "logprobs"})
+_SAID: Final = frozenset(
+    {
+        *("role", "content", "refusal", "tool_calls", "function_call", "audio", "annotations"),
+        *("reasoning_content", "thinking_blocks", "images"),  # beyond OpenAI's, and part of what was said
+    }
+)
+_CALL: Final = frozenset({"id", "index", "type", "function", "custom"})
+_USAGE: Final = frozenset(
+    {"prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details", "completion_tokens_details"}
+)
+"""The members of an answer that go on: what the library adds besides is its own."""
+
 _PREFIX: Final = re.compile(r"^(litellm\.\w+: )*(\w*Exception - )?")
 _ADVICE: Final = re.compile(r"[.\s]*\b(To drop these|Pass model as|Learn more|For more|Received Model Group)\b.*", re.S)
 _CALLERS: Final = (TypeError, ValueError, LookupError, AttributeError)  # of code that met a body it did not expect
@@ -63,7 +78,7 @@ def unknown_members(upstream: str, names: Iterable[str]) -> WholeReply:
 
 def whole_body(answer: Any) -> bytes:
     """A plain answer."""
-    document = _tidy(answer.model_dump())
+    document = _document(answer)
     for choice in document.get("choices", ()):
         if "message" in choice:
             choice["message"].setdefault("content", None)
@@ -72,29 +87,45 @@ def whole_body(answer: Any) -> bytes:
 
 def event(chunk: Any) -> bytes:
     """A chunk of a stream."""
-    document = _tidy(chunk.model_dump())
+    document = _document(chunk)
     document.pop("usage", None)
-    for choice in document["choices"]:
-        delta = choice.get("delta", {})
-        if delta.get("content", "") is None:
-            del delta["content"]
     return b"data: %b\n\n" % msgspec.json.encode(document)
 
 
 def usage_event(chunk: Any, usage: Any) -> bytes:
     """The usage, in a chunk like that one."""
-    document = {**_tidy(chunk.model_dump()), "choices": [], "usage": _tidy(usage.model_dump())}
+    document = {**_document(chunk), "choices": [], "usage": _usage(usage.model_dump())}
     return b"data: %b\n\n" % msgspec.json.encode(document)
 
 
-def _tidy(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {
-            name: _tidy(member)
-            for name, member in value.items()
-            if name not in _INTERNAL and (member is not None or name in _NULLS)
-        }
-    return [_tidy(member) for member in value] if isinstance(value, list) else value
+def _document(answer: Any) -> dict[str, Any]:
+    document = _only(_ANSWER, answer.model_dump())
+    if "choices" in document:
+        document["choices"] = [_choice(choice) for choice in document["choices"]]
+    if "usage" in document:
+        document["usage"] = _usage(document["usage"])
+    return document
+
+
+def _choice(choice: Mapping[str, Any]) -> dict[str, Any]:
+    kept: dict[str, Any] = {"finish_reason": None, **_only(_CHOICE, choice)}
+    for name in kept.keys() & {"message", "delta"}:
+        said = {member: value for member, value in _only(_SAID, kept[name]).items() if value != []}
+        if "tool_calls" in said:
+            said["tool_calls"] = [_only(_CALL, call) for call in said["tool_calls"]]
+        kept[name] = said
+    return kept
+
+
+def _usage(usage: Mapping[str, Any]) -> dict[str, Any]:
+    kept = _only(_USAGE, usage)
+    details = {name: _only(None, value) for name, value in kept.items() if isinstance(value, Mapping)}
+    return {**kept, **details}
+
+
+def _only(names: frozenset[str] | None, members: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that have a value and one of the names, or any name."""
+    return {name: value for name, value in members.items() if value is not None and (names is None or name in names)}
 
 
 def answer_to(exc: BaseException, wire: Wire) -> WholeReply:
@@ -125,11 +156,13 @@ def _own_word(exc: BaseException, upstream: str) -> WholeReply:
         raise late(upstream) from exc
     if isinstance(status, int) and 400 <= status < 500:
         text = _ADVICE.sub("", _PREFIX.sub("", str(getattr(exc, "message", ""))))
-        return refusal(upstream, 404 if "LLM Provider NOT provided" in text else status, text)
+        if "LLM Provider NOT provided" in text:
+            return refusal(upstream, 404, "Nobody knows this model.", param="model")
+        return refusal(upstream, status, text if "litellm" not in text.lower() else NOT_PUT)
     if status in (None, 500) and isinstance(causes(exc)[-1], _CALLERS):
-        return refusal(upstream, 400, f"LiteLLM cannot put this request to the provider of upstream '{upstream}'.")
+        return refusal(upstream, 400, NOT_PUT)
     known = status if isinstance(status, int) and 500 <= status < 600 else 500
-    return refusal(upstream, known, "LiteLLM could not ask the provider.")
+    return refusal(upstream, known, "The provider could not be asked.")
 
 
 def refusal(upstream: str, status: int, message: str, *, param: str | None = None) -> WholeReply:
