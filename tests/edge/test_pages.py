@@ -2,10 +2,16 @@
 
 import json
 import re
+from collections.abc import Iterator
 
 import httpx2
 import pytest
+from prometheus_client import CollectorRegistry, Metric
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
 
+from nexus_gateway.edge.operations import OPENMETRICS, SAMPLES_AT_ONCE, expose
 from tests.support.gateway import KEY, gateway
 
 pytestmark = pytest.mark.anyio
@@ -48,6 +54,23 @@ async def test_metrics_are_protected_when_a_key_is_set(key: str | None) -> None:
         assert refused.json()["error"]["code"] == "invalid_api_key"
         shown = await http.get("/metrics", headers={"Authorization": "Bearer scrape"})
         assert "nexus_in_flight_requests 0.0" in shown.text
+
+
+@pytest.mark.parametrize("accept", ["text/plain", OPENMETRICS])
+async def test_metrics_that_are_told_in_pieces_are_told_as_a_whole(accept: str) -> None:
+    class Many(Collector):
+        def collect(self) -> Iterator[Metric]:
+            many = CounterMetricFamily("many", "More than fit into one piece.", labels=["caller"])
+            for number in range(2 * SAMPLES_AT_ONCE + 1):
+                many.add_metric([f"key-{number}"], number)
+            yield many
+            yield CounterMetricFamily("none", "Without a sample.", labels=["caller"])
+            yield CounterMetricFamily("last", "After it.", value=1)
+
+    registry = CollectorRegistry()
+    registry.register(Many())
+    encode, content_type = choose_encoder(accept)
+    assert await expose(registry, accept) == (encode(registry), content_type)
 
 
 async def test_unknown_names_make_no_series() -> None:
