@@ -344,11 +344,16 @@ async def test_the_line_of_a_request_names_its_trace(audited: str, tmp_path: Pat
         assert "trace_id" not in untraced
 
 
-@pytest.mark.parametrize("fault", ["away", "refusing"])
-async def test_a_receiver_that_takes_nothing_is_one_line_and_delays_nobody(fault: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("fault", "status", "reason"),
+    [("away", 200, "ConnectionError"), ("refusing", 401, "HTTP 401"), ("elsewhere", 302, "HTTP 302")],
+)
+async def test_a_receiver_that_takes_nothing_is_one_line_and_delays_nobody(
+    fault: str, status: int, reason: str, tmp_path: Path
+) -> None:
     log = tmp_path / "log"
     async with otlp_receiver() as receiver:
-        receiver.status = 401
+        receiver.status = status
         environ = receiver.environ
         if fault == "away":
             environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = "http://127.0.0.1:9"
@@ -362,7 +367,7 @@ async def test_a_receiver_that_takes_nothing_is_one_line_and_delays_nobody(fault
             assert time.monotonic() - began_s < FLUSH_S + 2
     lost = [line for line in lines_of(log) if line["event"] not in ("request_finished", "audit")]
     assert [(line["event"], line["level"]) for line in lost] == [("spans_lost", "warning")]
-    assert ("HTTP 401" if fault == "refusing" else "ConnectionError") in lost[0]["reason"]
+    assert reason in lost[0]["reason"]
 
 
 async def test_a_receiver_that_says_nothing_delays_neither_answers_nor_the_end() -> None:

@@ -37,6 +37,7 @@ TOLD_ONCE: Final = (  # by us; the SDK has a line for every try, and one for eve
     "opentelemetry.sdk._shared_internal",
 )
 
+_REDIRECTS: Final = range(300, 400)
 _UNSET: Final = Status(StatusCode.UNSET)
 _FAILED: Final = Status(StatusCode.ERROR)
 
@@ -153,7 +154,7 @@ class WatchedExporter(SpanExporter):
 
 
 class _Session(requests.Session):
-    """Remembers how the last try ended: a status, or a kind of error."""
+    """Remembers how the last try ended: a status, or a kind of error. Takes no redirect for an answer."""
 
     last = "unknown"
 
@@ -164,6 +165,9 @@ class _Session(requests.Session):
             self.last = type(exc).__name__
             raise
         self.last = f"HTTP {response.status_code}"
+        if response.status_code in _REDIRECTS:  # it is not followed, and the SDK would take it for a success
+            response.close()
+            raise requests.TooManyRedirects(self.last)
         return response
 
 
