@@ -1,7 +1,9 @@
 """What auditors get to read: verdicts, exit statuses, filtered records, and no exception whatever the files hold."""
 
 import json
+import time
 from base64 import b64encode
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from nexus_gateway.cli import main
-from nexus_gateway.core.audit import Entry
+from nexus_gateway.core.audit import Chain, Entry
 from nexus_gateway.core.model import CallRecord, Operation
 from nexus_gateway.observe.audit_keys import signer
 from tests.observe.audit_files import Checkpoints, records, writing
@@ -63,6 +65,21 @@ def test_with_an_anchor_and_the_key_nothing_is_in_doubt(audited: Path) -> None:
     told = run("verify", *files_of(audited), "--anchor", audited.parent / "shipped.log",
                "--public-key", audited.parent / "key.pem")  # fmt: skip
     assert (told.exit_code, told.stdout.count("\n"), told.stderr) == (0, 1, "")
+
+
+def test_large_files_are_read_with_progress_in_seconds(tmp_path: Path) -> None:
+    """A fifth of 100 MB, in a fifth of ten seconds of the processor."""
+    chain, path = Chain("c0ffee"), tmp_path / "large.jsonl"
+    call = CallRecord("req", Operation.CHAT, 0.0, 0.0, key_id="key_1", model="m" * 300)
+    with path.open("wb") as file:
+        file.write(chain.open(datetime(2026, 1, 1, tzinfo=UTC)))
+        while file.tell() < 20_000_000:
+            file.write(chain.add(call))
+    began_s = time.process_time()
+    told = run("verify", path)
+    assert time.process_time() - began_s < 2
+    assert told.exit_code == 0
+    assert told.stderr == " 84% of 20 MB\n"
 
 
 def test_what_is_wrong_is_named_with_its_place(audited: Path) -> None:

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import random
+import unicodedata
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -114,6 +116,21 @@ WORDS = st.lists(st.sampled_from([*_VOCABULARY.split(), "\n", "\t"]), max_size=6
 
 _FULL_WIDTH = {ord(sign): chr(ord(sign) + 0xFEE0) for sign in "0123456789@.-+()"}
 _INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff\u00ad"
+
+
+def _look_alikes() -> dict[str, list[str]]:
+    """By Unicode's own tables: what NFKC makes an ASCII letter or digit of, and the digits of every script."""
+    found: dict[str, list[str]] = {}
+    for code in range(0x80, 0x20000):
+        sign = chr(code)
+        plain = unicodedata.normalize("NFKC", sign)
+        digit = unicodedata.decimal(sign, None)
+        if digit is not None or (len(plain) == 1 and plain.isascii() and plain.isalnum()):
+            found.setdefault(plain if digit is None else str(digit), []).append(sign)
+    return found
+
+
+_LOOK_ALIKES = _look_alikes()
 _DASHES = {ord("-"): "\u2013", ord(" "): "\u00a0"}
 
 
@@ -126,6 +143,28 @@ def disguised(draw: st.DrawFn, text: str) -> str:
         at = draw(st.integers(1, len(shown) - 1))
         shown = shown[:at] + draw(st.sampled_from(_INVISIBLE)) + shown[at:]
     return shown
+
+
+def with_look_alikes(text: str, rnd: random.Random) -> str:
+    """The same value with any of its letters and digits taken from elsewhere, and invisible characters between."""
+    often = rnd.choice([0.0, 0.1, 0.5, 1.0])
+    shown = ""
+    for sign in text:
+        shown += rnd.choice(_LOOK_ALIKES[sign]) if sign in _LOOK_ALIKES and rnd.random() < often else sign
+        if rnd.random() < 0.05:
+            shown += rnd.choice(_INVISIBLE)
+    return shown.rstrip(_INVISIBLE)
+
+
+def written_as_json(text: str, rnd: random.Random) -> str:
+    """A JSON string, without its quotes, with some, all or none of the characters written as escapes."""
+    often = rnd.choice([0.0, 0.1, 0.5, 1.0])
+    return "".join(
+        "".join(f"\\u{unit:04x}" for unit in _utf16(sign))
+        if rnd.random() < often
+        else json.dumps(sign, ensure_ascii=False)[1:-1]
+        for sign in text
+    )
 
 
 @st.composite

@@ -36,9 +36,9 @@ _MAKERS: Final[Mapping[str, Callable[[], Detector]]] = {
     "card": lambda: international.CARD,
     "mobile": lambda: korean.MOBILE,
     "landline": lambda: korean.LANDLINE,
-    "phone": lambda: international.phone(international.numbering_plan()),
     "business_number": lambda: korean.BUSINESS_NUMBER,
     "ssn": lambda: international.SSN,
+    "phone": lambda: international.phone(international.numbering_plan()),
     "passport": lambda: korean.PASSPORT,
     "iban": lambda: international.iban(international.iban_structures()),
     "bank_account": lambda: korean.BANK_ACCOUNT,
@@ -78,14 +78,17 @@ class Detection:
         chosen = [make() for name, make in _MAKERS.items() if name in names]
         shapes = [shape for detector in chosen for shape in detector.shapes]
         numbers = [SPACED_DIGITS, BARE_NUMBER] if any(detector.checks for detector in chosen) else []
-        self._shapes = searcher("|".join(dict.fromkeys(shapes + numbers))) if shapes else None
+        open_shapes = [shape for detector in chosen for shape in detector.open_shapes]
+        self._shapes = searcher("|".join(dict.fromkeys(shapes + numbers + open_shapes))) if shapes else None
         self._checks = _by_length_and_begin(chosen)
         self._words = _by_lead(chosen)
         self._tables = [detector.table for detector in chosen if detector.table]
         self._finders = [(detector.sign, detector.find) for detector in chosen if detector.find]
         self.custom = tuple(_compile(pattern) for pattern in custom)
         self.hints = tuple(
-            dict.fromkeys([*numbers, *(hint for detector in chosen for hint in detector.hints or detector.shapes)])
+            dict.fromkeys(
+                [*numbers, *open_shapes, *(hint for detector in chosen for hint in detector.hints or detector.shapes)]
+            )
         )
 
     def find(self, text: bytes) -> list[Hit]:

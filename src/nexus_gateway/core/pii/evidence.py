@@ -130,15 +130,17 @@ Table: TypeAlias = Callable[[bytes, int, int], list[Hit]]
 class Detector:
     """One kind of identifier.
 
-    `shapes` are RE2 alternatives for where it may stand. `checks` judge a number by how many digits it has, `word` a
-    match that begins with one of the bytes `leads`, `table` one with more digits than a number has. `find` is for what
-    no bounded pattern finds, in text that holds `sign`. `hints` are what to look for in a raw body, when that is not
-    the shapes themselves. `begins`: the first two digits of every number that the checks accept; empty: any.
+    `shapes` are RE2 alternatives for where it may stand; `open_shapes` take in whatever digits follow, so that all
+    others go before. `checks` judge a number by how many digits it has, `word` a match that begins with one of the
+    bytes `leads`, `table` one with more digits than a number has. `begins`: the first two digits of every number that
+    the checks accept; empty: any. `find` is for what no bounded pattern finds, in text that holds `sign`. `hints` are
+    what to look for in a raw body, when that is not the shapes themselves.
     """
 
     name: str
     about: str
     shapes: tuple[str, ...] = ()
+    open_shapes: tuple[str, ...] = ()
     checks: Mapping[int, Check] = field(default_factory=dict)
     begins: frozenset[bytes] = frozenset()
     word: Word | None = None

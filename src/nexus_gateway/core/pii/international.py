@@ -14,7 +14,7 @@ from stdnum import numdb
 
 from .evidence import AS_GROUPS, DIGITS, LETTERS, SEPARATORS, Detector, Hit, Number, Rule, number_at, pairs
 from .korean import LEFT, SEPARATOR, national, whole_matches
-from .linear import Search, has, searcher, spans, whole
+from .linear import Search, has, prefixer, searcher, spans, whole
 
 # ---- telephone with a country code
 
@@ -22,6 +22,8 @@ _PHONE_WORDS: Final = searcher(
     r"(?i)전화|연락|번호|휴대|핸드폰|팩스|tel|phone|mobile|\bcell|call|fax|contact|dial|whatsapp"
 )
 _PLUS: Final = ord("+")
+_DIALLED_SHAPE: Final = r"00(?:[ .\-()/]{0,3}\d){9,16}"
+_DIALLED: Final = prefixer(_DIALLED_SHAPE)
 _PHONE: Final = Rule("phone", "PHONE", "country code and numbering plan")
 
 
@@ -46,6 +48,8 @@ def phone(plan: Search) -> Detector:
         is_dialled = text[start : start + 2] == b"00"
         if text[max(0, start - 1) : start].isdigit() or not (is_dialled or text[start] == _PLUS):
             return None
+        if is_dialled:
+            end = max(end, _DIALLED(text, start, len(text))[0][1])
         if text[end : end + 1].isdigit():
             end = _without_last_group(text, start, end)
         number = number_at(text, start, end)
@@ -64,7 +68,8 @@ def phone(plan: Search) -> Detector:
     return Detector(
         name="phone",
         about="Telephone numbers of any country, with + or 00 and the country code.",
-        shapes=(r"\+(?:[ .\-()/]{0,3}\d){7,15}", r"\b00(?:[ .\-()/]{0,3}\d){9,16}"),
+        shapes=(r"\+(?:[ .\-()/]{0,3}\d){7,15}",),
+        open_shapes=(rf"\b{_DIALLED_SHAPE}",),
         word=judge,
         leads=b"+0",
     )
@@ -122,6 +127,7 @@ _ISSUERS: Final = {b"%d" % prefix: lengths for first, last, lengths in _LENGTHS 
 _GROUPINGS: Final = frozenset(
     {(4, 4, 4, 4), (4, 6, 5), (4, 6, 4), (4, 4, 5), (4, 4, 4, 3), (4, 4, 4, 2), (4, 4, 4, 1), (6, 13)}
 )
+_PARCEL: Final = prefixer(r"9[1-5]\d\d(?:(?: \d{4}){4} \d\d|(?:-\d{4}){4}-\d\d)\b")  # of the US mail: 22 digits
 _LUHN_OF_ASCII: Final = 16 * ord("0") % 10
 _DOUBLED: Final = bytes.maketrans(DIGITS, b"0246813579")
 
@@ -154,14 +160,14 @@ def _cards_in_row(text: bytes, start: int, end: int) -> list[Hit]:
     at = first = 0  # groups: the next one to try, and the one that stands at `start`
     while at < len(groups) - 3:
         is_card = sum(sums[at : at + 4]) % 10 == _LUHN_OF_ASCII and 16 in _ISSUERS.get(groups[at], ())
-        if not is_card or groups[at] > b"9":  # parcels of the US mail have twenty-two digits that begin so
+        if not is_card:
             at += 1
             continue
         start = _group_start(text, start, end, at - first)
         stop = _group_start(text, start, end, 3) + len(groups[at + 3])
         first = at
         card = number_at(text, start, stop)
-        if len(card.digits) == 16 and card.is_free:
+        if len(card.digits) == 16 and card.is_free and _PARCEL(text, start, len(text))[0][0] < 0:
             hits.append((start, stop, _CARD, card.digits))
             at += 4
         else:

@@ -40,13 +40,13 @@ def _exotic() -> list[str]:
     nothing = _written(look_alikes(""))
     sign = _written(look_alikes("-.() /"))
     gap = rf"(?:[ .\-()]|{sign}|{nothing}){{0,3}}"
-    solid = rf"(?:[0-9A-Za-z@.\-+]|{digit})"
+    solid = rf"(?:[0-9A-Za-z@.\-+_/=:]|{digit})"
     return [
         rf"(?:[0-9]|{digit}){gap}{digit}",
         rf"{digit}{gap}[0-9]",
         letter,
         rf"[0-9A-Za-z][ \-]?(?:{digit}|{_written(_ROMAN_NUMERALS)})[ \-]?[0-9A-Za-z]",
-        rf"{_written(_ROMAN_NUMERALS)}[ \-]?[0-9]{{3}}",
+        rf"{_written(_ROMAN_NUMERALS)}(?:[ \-]?[0-9]{{3}}|[A-Za-z][0-9]{{2}})",
         rf"[0-9A-Za-z]{sign}[A-Za-z]{{0,3}}[0-9]",
         rf"{solid}[ \-]?{nothing}+[ \-]?{solid}",
         rf"{_SYLLABLE}{nothing}+{_SYLLABLE}",
