@@ -1,15 +1,19 @@
 """Identifiers do not leave, and answers make sense to whoever asked."""
 
 import json
+import logging
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
-from tests.support.gateway import Running, gateway
-from tests.support.http_client import Received, chat
-from tests.support.raw_server import LAST_CHUNK, STREAM_HEAD, Peer, RawServer, chunk, plain
+from nexus_gateway.cli import main
+from tests.support.gateway import KEY, Running, gateway
+from tests.support.http_client import Caller, Received, chat
+from tests.support.raw_server import LAST_CHUNK, STREAM_HEAD, Peer, RawServer, answering, chunk, plain
 
 pytestmark = pytest.mark.anyio
 
@@ -131,3 +135,50 @@ async def test_a_body_that_takes_too_long_is_refused_and_does_not_leave() -> Non
         assert (answer.status, answer.json()["error"]["code"]) == (500, "masking_failed")
         assert answer.headers["x-should-retry"] == "false"
         assert not upstream.peers
+
+
+@pytest.mark.parametrize(
+    ("salt", "told"),
+    [(None, "pii_salt_random"), ("pepper", "pii_salt_short"), ("a-salt-of-some-length-for-tests", None)],
+)
+async def test_a_salt_that_does_not_last_or_can_be_guessed_is_told(
+    salt: str | None, told: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = {"PII_HASH_SALT": salt} if salt is not None else {}
+    caplog.set_level(logging.WARNING, "nexus_gateway")
+    async with gateway({"PII_MASKING_ENABLED": "on", "LOG_LEVEL": "warning", **given}):
+        assert [entry.message for entry in caplog.records] == ([told] if told else [])
+        assert salt is None or salt not in caplog.text
+
+
+async def test_with_the_scope_of_all_two_callers_have_the_same_placeholders() -> None:
+    keys = {"API_KEYS": f"{KEY},another-key-of-some-length"}
+    for scope, alike in (("global", True), ("principal", False)):
+        async with echoing({**keys, "PII_SCOPE": scope}) as (running, upstream):
+            for key in (KEY, "another-key-of-some-length"):
+                assert (await chat(running.port, body=ask(), headers={"x-api-key": key})).status == 200
+            first, second = [request.body for peer in upstream.peers for request in peer.requests]
+            assert (first == second) is alike
+
+
+async def test_embeddings_are_asked_for_with_the_type_alone() -> None:
+    body = json.dumps({"model": "m", "input": [f"mail {CANARIES[0]}", CANARIES[1]]}).encode()
+    vectors = plain(b'{"object":"list","data":[{"embedding":[0.5]}]}')
+    async with (
+        RawServer(answering(vectors)) as upstream,
+        gateway(ON, f"m=http://127.0.0.1:{upstream.port}") as running,
+        Caller(running.port) as caller,
+    ):
+        await caller.ask(body=body, path="/v1/embeddings")
+        assert (await caller.receive()).status == 200
+        assert json.loads(upstream.peers[0].requests[0].body)["input"] == ["mail [EMAIL]", "[PHONE]"]
+
+
+def test_the_command_shows_what_would_be_masked_by_what_and_why() -> None:
+    told = CliRunner().invoke(main, ["mask"], input=f"Write to {CANARIES[0]}\nor call {CANARIES[1]}.\n")
+    assert told.exit_code == 0
+    assert re.fullmatch(r"Write to \[EMAIL_\w{16}\]\nor call \[PHONE_\w{16}\]\.\n", told.stdout)
+    assert told.stderr.splitlines() == [
+        "line 1: EMAIL by email: mailbox and domain",
+        "line 2: PHONE by mobile: mobile prefix and length",
+    ]

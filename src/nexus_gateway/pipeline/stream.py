@@ -155,10 +155,9 @@ class EventStream:
             if self._sketch is not None:
                 self._sketch.add(data)
             if self._judge.admit(data):
-                if self._restorer is not None:
-                    data = self._restorer.event(data)
-                self._ready.append(b"data: %b\n\n" % data)
-                self.events += 1
+                for event in (data,) if self._restorer is None else self._restorer.events(data):
+                    self._ready.append(b"data: %b\n\n" % event)
+                    self.events += 1
 
     def _end(self) -> None:
         if not self._judge.is_complete:

@@ -3,8 +3,8 @@
 For:      whole answers and the events of a stream. Every other value keeps its bytes.
 Touches:  nothing. Only answers to requests in which something was masked come here.
 
-In a stream, what is held back of a field is said in a later delta of the same field, at the latest in the event that
-carries the choice's `finish_reason`.
+In a stream, what is held back of a field is said in a later delta of the same field, at the latest in an event before
+the one that carries the choice's `finish_reason`: clients may look at nothing else in that one.
 """
 
 from collections.abc import Callable, Mapping
@@ -43,11 +43,34 @@ class ReplyRestorer:
 
     def whole(self, body: bytes) -> bytes:
         """A plain answer, known to be a JSON object."""
-        return _rewrite(body, self._say_whole, None)
+        document = _object(body)
+        choices = _choices(document)
+        if choices is None:
+            return body
+        rewritten = [_join(_choice(choice, _index(choice, at), self._say_whole)) for at, choice in enumerate(choices)]
+        return _join({**document, "choices": _array(rewritten)})
 
-    def event(self, data: bytes) -> bytes:
-        """One event of a stream, known to be a JSON object."""
-        return _rewrite(data, self._say_piece, self._rest_of)
+    def events(self, data: bytes) -> list[bytes]:
+        """What becomes of one event of a stream, known to be a JSON object: one, or two where a choice ends that has
+        something held back, the text in the first, the end in the second."""
+        document = _object(data)
+        choices = _choices(document)
+        if choices is None:
+            return [data]
+        texts, rewritten = [], []
+        for at, choice in enumerate(choices):
+            index = _index(choice, at)
+            changed = _choice(choice, index, self._say_piece)
+            if bytes(choice.get("finish_reason", _NULL)) not in _UNFINISHED and (rest := self._rest_of(index)):
+                _add_rest(changed, rest)
+                texts.append(_join({**changed, "finish_reason": _NULL}))
+                changed = _without_text(choice)
+            rewritten.append(_join(changed))
+        event = _join({**document, "choices": _array(rewritten)})
+        if not texts:
+            return [event]
+        document = {name: value for name, value in document.items() if name != "usage"}
+        return [_join({**document, "choices": _array(texts)}), event]
 
     def _say_whole(self, place: Place, text: str, is_json: bool) -> str:
         return self._restorer.restore_text(text, in_json=is_json or (self._says_json and place[1] == "content"))
@@ -66,27 +89,36 @@ class ReplyRestorer:
         }
 
 
-def _rewrite(body: bytes, say: Say, rest_of: Callable[[int], dict[Place, str]] | None) -> bytes:
-    document = _object(body)
+def _choices(document: Object) -> list[dict[str, msgspec.Raw]] | None:
     choices = document.get("choices")
-    if choices is None or choices == msgspec.Raw(_NULL):
-        return body
-    rewritten = [_choice(choice, number, say, rest_of) for number, choice in enumerate(_objects(choices))]
-    return _join({**document, "choices": _array(rewritten)})
+    return None if choices is None or choices == msgspec.Raw(_NULL) else _objects(choices)
 
 
-def _choice(choice: Object, number: int, say: Say, rest_of: Callable[[int], dict[Place, str]] | None) -> bytes:
-    index = _number(choice["index"]) if "index" in choice else number
+def _index(choice: Object, at: int) -> int:
+    return _number(choice["index"]) if "index" in choice else at
+
+
+def _holder(choice: Mapping[str, msgspec.Raw | bytes]) -> str | None:
+    return next((name for name in ("delta", "message") if _is_object(choice.get(name))), None)
+
+
+def _choice(choice: Object, index: int, say: Say) -> dict[str, msgspec.Raw | bytes]:
     changed: dict[str, msgspec.Raw | bytes] = dict(choice)
-    ends = rest_of is not None and bytes(choice.get("finish_reason", _NULL)) not in _UNFINISHED
-    holder = next((name for name in ("delta", "message") if _is_object(choice.get(name))), None)
+    holder = _holder(choice)
     if "text" in choice:
         changed["text"] = _said(choice["text"], (index, "text", -1), say)
     if holder is not None:
         changed[holder] = _join(_message(_object(choice[holder]), index, say))
-    if ends and rest_of is not None:
-        _add_rest(changed, holder, rest_of(index))
-    return _join(changed)
+    return changed
+
+
+def _without_text(choice: Object) -> dict[str, msgspec.Raw | bytes]:
+    """The end of a choice whose text has been said in the event before."""
+    end: dict[str, msgspec.Raw | bytes] = dict(choice)
+    for name, empty in (("text", b'""'), ("delta", b"{}"), ("message", b"{}"), ("logprobs", _NULL)):
+        if name in end:
+            end[name] = empty
+    return end
 
 
 def _message(message: Object, index: int, say: Say) -> dict[str, msgspec.Raw | bytes]:
@@ -136,8 +168,9 @@ def _said(value: msgspec.Raw, place: Place, say: Say) -> msgspec.Raw | bytes:
     return _array(parts)
 
 
-def _add_rest(choice: dict[str, msgspec.Raw | bytes], holder: str | None, rest: dict[Place, str]) -> None:
-    """Append what was held back to its fields in this event, the last one of the choice."""
+def _add_rest(choice: dict[str, msgspec.Raw | bytes], rest: dict[Place, str]) -> None:
+    """Append what was held back to its fields."""
+    holder = _holder(choice)
     for (_, name, tool), held in rest.items():
         if name == "text":
             said = _string(choice["text"]) if "text" in choice else ""
