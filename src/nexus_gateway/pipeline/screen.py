@@ -6,6 +6,7 @@ Touches:  the loop, to which it gives a turn between stretches of work.
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
 
 import msgspec
 
@@ -14,6 +15,8 @@ from nexus_gateway.core.errors import MaskingFailed
 from nexus_gateway.core.model import Call, CallRecord, Operation, Principal
 from nexus_gateway.core.pii import Masked, Masker, Restorer, Restoring
 from nexus_gateway.core.pii.reply import ReplyRestorer
+
+_NONE_FOUND: Final[dict[str, int]] = {}  # of all records alike: nobody writes into it
 
 
 class Screened:
@@ -47,6 +50,7 @@ class Screen:
         else:
             masked = self._masker.mask_body(call.body, call.operation, principal.key_id)
         if masked is None:
+            record.masked = _NONE_FOUND
             return None
         record.masked = dict(masked.counts)
         return Screened(call, masked, self._policy)

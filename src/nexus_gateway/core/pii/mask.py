@@ -202,7 +202,7 @@ class Masker:
 
     def _hits_of(self, raw: bytes) -> list[Hit]:
         try:
-            return [hit for hits in self._windows(raw, 0, len(raw)) for hit in hits]
+            return [hit for hits in self._windows(raw, 0, len(raw), WHOLE_BYTES) for hit in hits]
         except Exception as exc:
             raise MaskingFailed(f"The text could not be masked ({type(exc).__name__}).") from None
 
