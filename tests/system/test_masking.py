@@ -127,14 +127,16 @@ async def test_nobody_gets_anothers_value_back() -> None:
         assert said(await chat(running.port, body=body)) == learned
 
 
-async def test_a_body_that_takes_too_long_is_refused_and_does_not_leave() -> None:
-    text = " ".join(f"user{number}@example.com 010-{number % 10000:04}-5678" for number in range(20_000))
+@pytest.mark.parametrize(("count", "timeout_s"), [(20_000, "0.02"), (1, "0.000001")], ids=["in steps", "at once"])
+async def test_a_body_that_takes_too_long_is_refused_and_does_not_leave(count: int, timeout_s: str) -> None:
+    text = " ".join(f"user{number}@example.com 010-{number % 10000:04}-5678" for number in range(count))
     body = json.dumps({"model": "m", "messages": [{"role": "user", "content": text}]}).encode()
-    async with echoing({"PII_TIMEOUT_SECONDS": "0.02"}) as (running, upstream):
+    async with echoing({"PII_TIMEOUT_SECONDS": timeout_s}) as (running, upstream):
         answer = await chat(running.port, body=body)
         assert (answer.status, answer.json()["error"]["code"]) == (500, "masking_failed")
         assert answer.headers["x-should-retry"] == "false"
         assert not upstream.peers
+        assert running.records.last.masked is None
 
 
 @pytest.mark.parametrize(

@@ -45,18 +45,19 @@ class Screen:
 
     async def screen(self, call: Call, principal: Principal, record: CallRecord) -> Screened | None:
         """None when there is nothing to hide. Raises MaskingFailed."""
+        deadline_s = self._clock() + self._timeout_s
         if self._masker.needs_steps(call.body):
-            masked = await self._mask_in_steps(call, principal)
+            masked = await self._mask_in_steps(call, principal, deadline_s)
         else:
             masked = self._masker.mask_body(call.body, call.operation, principal.key_id)
+            self._require_time(deadline_s)
         if masked is None:
             record.masked = _NONE_FOUND
             return None
         record.masked = dict(masked.counts)
         return Screened(call, masked, self._policy)
 
-    async def _mask_in_steps(self, call: Call, principal: Principal) -> Masked | None:
-        deadline_s = self._clock() + self._timeout_s
+    async def _mask_in_steps(self, call: Call, principal: Principal, deadline_s: float) -> Masked | None:
         steps = self._masker.mask_steps(call.body, call.operation, principal.key_id)
         while True:
             try:
@@ -64,6 +65,9 @@ class Screen:
             except StopIteration as done:
                 masked: Masked | None = done.value
                 return masked
-            if self._clock() > deadline_s:
-                raise MaskingFailed(f"Masking took longer than {self._timeout_s:g} s (GATEWAY_PII_TIMEOUT_SECONDS).")
+            self._require_time(deadline_s)
             await asyncio.sleep(0)
+
+    def _require_time(self, deadline_s: float) -> None:
+        if self._clock() > deadline_s:
+            raise MaskingFailed(f"Masking took longer than {self._timeout_s:g} s (GATEWAY_PII_TIMEOUT_SECONDS).")
