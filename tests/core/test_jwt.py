@@ -1,6 +1,7 @@
 """A token is good or it is not: RFC 7515, 7519 and 8725, case by case, and one answer to all that is wrong."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -295,6 +296,38 @@ def test_a_token_has_a_largest_size() -> None:
     assert len(fits) <= MAX_TOKEN_BYTES < len(over)
     assert is_good(fits)
     assert not is_good(over)
+
+
+def filled(begin: str, piece: str, end: str) -> bytes:
+    """A well-signed token with as much of `piece` in its claims as fits."""
+    room = MAX_TOKEN_BYTES * 3 // 4 - 100
+    return signed_text(GOOD_HEADER, begin + piece * ((room - len(begin) - len(end)) // len(piece)) + end)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        filled('{"exp":', "9", "}"),
+        filled('{"a":', "[", ""),
+        filled('{"a":', '{"a":', ""),
+        filled('{"a":"', "\\\\", '"}'),
+        filled('{"a":"', "\\ud83d", '"}'),
+        filled("{", '"a":1,', '"b":1}'),
+        b"." * MAX_TOKEN_BYTES,
+        b"." * (64 << 10),
+        f"{part({'alg': 'RS256'})}.{part(CLAIMS)}.{'A' * 8000}".encode(),
+    ],
+    ids=["digits", "arrays", "objects", "escapes", "halves", "names", "dots", "dots beyond the size", "signature"],
+)
+def test_the_worst_token_takes_little_time(value: bytes) -> None:
+    """The best of a few, for a busy machine; quadratic work on 8 KiB would take ten times as long."""
+    times_s = []
+    for _ in range(5):
+        began_s = time.process_time()
+        assert not is_good(value, RS)
+        assert not is_good(value, HS)
+        times_s.append(time.process_time() - began_s)
+    assert min(times_s) < 0.02
 
 
 # ---- claims
