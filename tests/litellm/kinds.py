@@ -9,7 +9,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final
 
 from nexus_gateway.config.runtime import MockSpec, Timeouts, UpstreamSpec
+from nexus_gateway.upstreams.base import UpstreamRequest
 from nexus_gateway.upstreams.litellm import LiteLLMUpstream
+from tests.support import upstream_calls
 from tests.support.openai_server import openai_server
 from tests.upstreams.kinds import FORWARDED, NAME, OWN_KEY, USUAL, USUAL_LIMIT_BYTES, Bench, closing, left_as_found
 
@@ -17,6 +19,11 @@ from tests.upstreams.kinds import FORWARDED, NAME, OWN_KEY, USUAL, USUAL_LIMIT_B
 def adapter(model: str | None, *, limit_bytes: int = USUAL_LIMIT_BYTES, **spec: Any) -> LiteLLMUpstream:
     fields = UpstreamSpec(NAME, "litellm", "", 0, "", model=model, **spec)
     return LiteLLMUpstream(fields, Timeouts(connect_s=2.0), max_answer_bytes=limit_bytes)
+
+
+def request(**call: Any) -> UpstreamRequest:
+    """An attempt with time enough for the library on a busy machine."""
+    return upstream_calls.request(**{"within_s": 20.0, **call})
 
 
 @asynccontextmanager

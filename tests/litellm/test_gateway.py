@@ -75,7 +75,7 @@ async def test_a_client_gets_what_it_asks_for() -> None:
 async def test_faults_are_those_of_any_upstream(behaviour: MockSpec, status: int, code: str, stream: bool) -> None:
     asked = STREAM if stream else CHAT
     async with openai_server(behaviour) as server:
-        upstreams = target(server, "&timeout_seconds=0.5")
+        upstreams = target(server, "&timeout_seconds=0.5" if behaviour.delay_s else "")
         async with gateway(upstreams=upstreams) as running:
             answer = await chat(running.port, body=asked)
             await server.model.reach(0)

@@ -19,11 +19,10 @@ from nexus_gateway.upstreams.litellm_words import MEMBERS
 from tests.support.openai_server import openai_server
 from tests.support.proxy import proxy as http_proxy
 from tests.support.raw_server import LAST_CHUNK, STREAM_HEAD, Peer, RawServer, answering, chunk, deaf_port, plain
-from tests.support.upstream_calls import request
 from tests.upstreams.calls import LIMIT_BYTES, read_stream
 from tests.upstreams.kinds import NAME, OWN_KEY, closing
 
-from .kinds import adapter
+from .kinds import adapter, request
 
 LOAD: Final = "import nexus_gateway.upstreams.litellm"
 GATEWAY: Final = """
@@ -300,7 +299,7 @@ class TestTheWire:
             upstream = adapter("openai/m", api_base=f"http://127.0.0.1:{port}/v1", api_key=OWN_KEY)
             async with closing(upstream):
                 with pytest.raises(UpstreamConnectError):
-                    await upstream.send(request(body=body(), within_s=20))
+                    await upstream.send(request(body=body()))
 
     async def test_an_event_without_end_is_refused(self) -> None:
         async def endless(peer: Peer) -> None:
@@ -313,7 +312,7 @@ class TestTheWire:
         async with RawServer(endless) as server:
             upstream = adapter("openai/m", api_base=f"http://127.0.0.1:{server.port}/v1", api_key=OWN_KEY)
             async with closing(upstream):
-                reply = await upstream.send(request(stream=True, body=body(stream=True), within_s=20))
+                reply = await upstream.send(request(stream=True, body=body(stream=True)))
                 with pytest.raises(UpstreamInvalidResponse):
                     await reply.read_all(1 << 30)
                 await reply.aclose()
