@@ -16,6 +16,7 @@ from nexus_gateway.config.runtime import MockSpec
 from nexus_gateway.core.tracing import Place, place_of
 from nexus_gateway.observe import span_names
 from nexus_gateway.observe.span_export import FLUSH_S
+from nexus_gateway.upstreams.http import HttpUpstream
 from tests.support.gateway import KEY, gateway
 from tests.support.grpc_worker import grpc_worker
 from tests.support.http_client import Caller, chat
@@ -403,6 +404,8 @@ async def test_off_hands_the_callers_trace_on_as_it_came() -> None:
     headers = {"traceparent": TRACEPARENT, "tracestate": "vendor=opaque"}
     async with openai_server() as up, gateway(upstreams=f"m=http://127.0.0.1:{up.port}") as running:
         assert (await chat(running.port, headers=headers)).status == 200
+        assert running.app.data_plane is not None
+        assert isinstance(running.app.data_plane.endpoints["m"].upstream, HttpUpstream), "nothing stands before it"
     assert {name: up.seen[0].headers[name] for name in headers} == headers
 
 
