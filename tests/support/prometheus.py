@@ -35,6 +35,15 @@ class Prometheus:
         values = {json.dumps(series["metric"], sort_keys=True): float(series["value"][1]) for series in found}
         return {labels: value for labels, value in values.items() if not math.isnan(value)}
 
+    async def rules(self) -> dict[str, Any]:
+        """All rules by name, once each of them was evaluated."""
+        while True:
+            groups = (await self.get("rules"))["groups"]
+            rules = {rule["name"]: rule for group in groups for rule in group["rules"]}
+            if all(rule["health"] != "unknown" for rule in rules.values()):
+                return rules
+            await asyncio.sleep(EVERY_S)
+
     async def until(self, expression: str, holds: Callable[[dict[str, float]], object]) -> None:
         """Ask as often as it scrapes; the test's own time limit ends the wait otherwise."""
         while not holds(await self.query(expression)):  # noqa: ASYNC110  # it announces nothing

@@ -156,12 +156,11 @@ async def test_prometheus_has_what_the_gateway_has_counted(observed: Observed) -
 
 
 async def test_the_alerts_are_evaluated_and_see_the_upstreams_that_are_open(observed: Observed) -> None:
-    groups = (await observed.prometheus.get("rules"))["groups"]
-    rules = {rule["name"]: rule for group in groups for rule in group["rules"]}
+    rules = await observed.prometheus.rules()
     assert {rule["health"] for rule in rules.values()} == {"ok"}
     alarmed = {alert["labels"]["upstream"] for alert in rules["NexusUpstreamOpen"]["alerts"]}
     assert alarmed == OPENED
-    assert await observed.prometheus.query("nexus:failed:ratio_rate5m > 0")
+    await observed.prometheus.until("nexus:failed:ratio_rate5m > 0", bool)
 
 
 async def test_prometheus_takes_all_of_it(observed: Observed) -> None:
