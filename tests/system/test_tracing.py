@@ -189,6 +189,19 @@ async def test_a_stream_that_breaks_has_failed_whatever_its_status_said() -> Non
     assert (server.attributes["error.type"], client.attributes["error.type"]) == ("upstream_truncated", "truncated")
 
 
+async def test_an_upstreams_failure_is_the_failure_of_both_spans() -> None:
+    async with otlp_receiver() as receiver, openai_server(MockSpec(status=401)) as up:
+        async with gateway(TRACED, f"m=http://127.0.0.1:{up.port}", environ=receiver.environ) as running:
+            assert (await chat(running.port)).status == 502
+        server, (client,) = receiver.server, receiver.clients
+    assert (server.status, client.status) == (ERROR, ERROR)
+    assert (server.attributes["http.response.status_code"], client.attributes["http.response.status_code"]) == (
+        502,
+        401,
+    )
+    assert (server.attributes["error.type"], client.attributes["error.type"]) == ("upstream_auth_error", "auth_error")
+
+
 @pytest.mark.parametrize(
     ("headers", "status", "code"),
     [({"x-api-key": "wrong"}, 401, "invalid_api_key"), ({"content-type": "text/plain"}, 415, "unsupported_media_type")],
