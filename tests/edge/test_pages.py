@@ -106,6 +106,25 @@ async def test_every_error_has_the_apis_shape_and_a_request_id(method: str, path
         assert status != 405 or answer.headers["allow"]
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/", "/healthz", "/readyz", "/metrics", "/docs", "/docs/assets/favicon.png", "/openapi.json", "/admin"),
+        *("/v1/models", "/v1/models/mock", "/nothing", "/v1/responses"),
+    ],
+)
+async def test_whatever_answers_get_answers_head_without_the_body(path: str) -> None:
+    async with gateway({"ADMIN_KEY": "operator-key"}) as running, httpx2.AsyncClient(base_url=running.url) as http:
+        whole = await http.get(path, headers={"X-API-Key": KEY})
+        head = await http.head(path, headers={"X-API-Key": KEY})
+        assert (head.status_code, head.content) == (whole.status_code, b"")
+        assert head.headers["content-type"] == whole.headers["content-type"]
+        assert "content-length" in head.headers
+        if whole.status_code == 200:
+            refused = await http.delete(path)
+            assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD")
+
+
 async def test_the_root_says_what_this_is_and_its_links_lead_somewhere() -> None:
     for settings in ({}, {"ADMIN_KEY": "operator-key"}):
         async with gateway(settings) as running, httpx2.AsyncClient(base_url=running.url) as http:

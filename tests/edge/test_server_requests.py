@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 from itertools import pairwise
 from typing import Any
 
@@ -387,9 +386,31 @@ async def test_a_failing_application_is_told_in_the_apis_shape(caplog: pytest.Lo
 
 async def test_the_date_is_told_and_the_server_is_not() -> None:
     async with serving(SmallApp(), PATIENT) as served, Caller(served.port) as caller:
-        for request in (get(), post(b"1")):
+        for request, status in ((get(), 200), (post(b"1"), 200), (NOT_UNDERSTOOD["TLS"], 400)):
             await caller.send(request)
             answer = await caller.receive()
+            assert answer.status == status
             assert answer.headers["date"].endswith("GMT")
             assert "server" not in answer.headers
-        assert json.loads(answer.body) == 1
+
+
+@pytest.mark.parametrize(("given", "kept"), [(b"my.id-1", True), (b"a b", False), (b"i" * 129, False), (b"", False)])
+async def test_a_refusal_bears_the_callers_name_for_the_request_if_it_is_fit(given: bytes, kept: bool) -> None:
+    head = b"GET / HTTP/1.1\r\nx-request-id: " + given
+    for fault in (b"\r\nhost: a\r\nhost: b\r\n\r\n", b"\r\nhost: a\r\nx: a\x00b\r\n\r\n"):
+        async with serving(SmallApp(), PATIENT) as served, Caller(served.port) as caller:
+            await caller.send(get(b"x-request-id: earlier") + head + fault)
+            assert (await caller.receive()).status == 200
+            answer = await caller.receive()
+            assert answer.status == 400
+            name = answer.headers["x-request-id"]
+            assert (name == given.decode()) is kept
+            assert kept or name.startswith("req_")
+
+
+async def test_a_refusal_of_what_has_no_name_yet_bears_a_new_one() -> None:
+    async with serving(SmallApp(), PATIENT) as served, Caller(served.port) as caller:
+        await caller.send(post(b"1", b"x-request-id: earlier"))
+        assert (await caller.receive()).status == 200
+        await caller.send(NOT_UNDERSTOOD["TLS"])
+        assert (await caller.receive()).headers["x-request-id"].startswith("req_")

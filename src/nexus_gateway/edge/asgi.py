@@ -101,7 +101,7 @@ class DataPlane:
             supported = ", ".join([*OPERATIONS, MODELS])
             raise UnsupportedEndpoint(f"The gateway does not serve this path. It serves {supported}.")
         if scope["method"] not in ("GET", "HEAD"):
-            raise MethodNotAllowed(f"{MODELS} answers GET only.", allowed="GET, HEAD")
+            raise MethodNotAllowed(f"{MODELS} answers GET, HEAD only.", allowed="GET, HEAD")
         headers = scope["headers"]
         principal = await self._pipeline.authenticator.authenticate(headers, dict(headers), _peer(scope))
         body = msgspec.json.encode(self._models(path.removeprefix(MODELS).removeprefix("/"), principal))

@@ -51,12 +51,17 @@ class Gateway(FastAPI):
             else:
                 await _refuse(Draining("The gateway is starting or shutting down."), self._named(scope, send))
         elif scope["type"] == "http":
-            await super().__call__(scope, receive, self._named(scope, send))
+            await super().__call__(_as_get(scope), receive, self._named(scope, send))
         else:
             await super().__call__(scope, receive, send)
 
     def _named(self, scope: Scope, send: Send) -> Send:
         return with_request_id(scope, send, self._new_id)
+
+
+def _as_get(scope: Scope) -> Scope:
+    """Every page has a head: FastAPI's routes know no HEAD, and the server sends no body in answer to one."""
+    return {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
 
 
 def _is_elsewhere(scope: Scope) -> bool:

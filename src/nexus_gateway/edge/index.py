@@ -66,7 +66,6 @@ def add_index(app: FastAPI, *, has_admin: bool, ops_apart: bool) -> None:
         public = Index(name for name in everything if name in PUBLIC)
         for_operators = Index(name for name in everything if name not in API)
 
-    @app.head("/", include_in_schema=False)
     @app.get("/", include_in_schema=False)
     async def index(request: Request) -> Response:
         serving = request.scope.get("extensions", {}).get(SERVING)

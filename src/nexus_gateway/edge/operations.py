@@ -34,6 +34,7 @@ DEGRADED: Final = "degraded"
 OPENMETRICS: Final = "application/openmetrics-text"
 SAMPLES_AT_ONCE: Final = 200  # about a millisecond's worth
 HEAD_LINES: Final = 2  # HELP and TYPE, of each metric once
+GET_AND_HEAD: Final = "GET, HEAD"  # whatever answers the one answers the other, see `gateway`
 
 
 def add_operations(
@@ -42,12 +43,10 @@ def add_operations(
     """`readiness` says "ok", "degraded", or why no traffic should come: "starting", "draining"."""
     router = APIRouter(tags=["operations"])
 
-    @router.head("/healthz", include_in_schema=False)
     @router.get("/healthz", summary="Is the process alive")
     async def healthz() -> dict[str, str]:
         return {"status": OK}
 
-    @router.head("/readyz", include_in_schema=False)
     @router.get("/readyz", summary="Should traffic come here", responses={503: {"description": "Not now."}})
     async def readyz(request: Request) -> JSONResponse:
         serving = request.scope.get("extensions", {}).get(SERVING)
@@ -111,7 +110,7 @@ def _answer_errors_in_our_shape(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def _framework(_request: Request, error: Exception) -> Response:
         if isinstance(error, HTTPException) and error.status_code == 405:
-            allowed = (error.headers or {}).get("allow", "GET")
+            allowed = (error.headers or {}).get("allow", "GET").replace("GET", GET_AND_HEAD)
             return answer(MethodNotAllowed(f"This path answers {allowed} only.", allowed=allowed))
         return answer(
             UnsupportedEndpoint("There is nothing at this path; the API lives below /v1, its description at /docs.")

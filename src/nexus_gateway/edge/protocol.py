@@ -41,7 +41,7 @@ from .framing import (
     unframed_too_large,
     without_upgrade,
 )
-from .request_id import HEADER
+from .request_id import HEADER, request_id_of
 from .usual import AsgiAnswer, target_of
 
 MAX_AHEAD_BYTES: Final = 64 << 10  # of requests sent before the present one is answered
@@ -314,8 +314,20 @@ class GatewayProtocol(Connection):
             data_plane = self._serving.data_plane
             if running is None and data_plane is not None:
                 data_plane.refused(code_of(error))
-            self.transport.write(_whole_answer(error))
+            self.transport.write(self._whole_answer(error))
         self._linger()
+
+    def _whole_answer(self, error: GatewayError) -> bytes:
+        status, headers, body = render(error)
+        request_id = request_id_of(dict(self.headers or ()), lambda: f"req_{os.urandom(8).hex()}").encode("ascii")
+        fields = [
+            *self.server_state.default_headers,
+            *headers,
+            (b"content-length", b"%d" % len(body)),
+            (HEADER, request_id),
+            (b"connection", b"close"),
+        ]
+        return b"%b%b\r\n%b" % (STATUS_LINES[status], b"".join(b"%b: %b\r\n" % field for field in fields), body)
 
     # ---- called by the server
 
@@ -368,10 +380,3 @@ def _told(cause: BaseException | None) -> GatewayError:
         return not_http()
     log.error("request_head_crashed", exc_info=cause)
     return InternalError("The gateway failed.")
-
-
-def _whole_answer(error: GatewayError) -> bytes:
-    status, headers, body = render(error)
-    request_id = f"req_{os.urandom(8).hex()}".encode("ascii")  # what the client called it may be what is wrong
-    fields = [*headers, (b"content-length", b"%d" % len(body)), (HEADER, request_id), (b"connection", b"close")]
-    return b"%b%b\r\n%b" % (STATUS_LINES[status], b"".join(b"%b: %b\r\n" % field for field in fields), body)
