@@ -24,6 +24,7 @@ import click
 
 from nexus_gateway.app import build
 from nexus_gateway.config.runtime import Runtime
+from nexus_gateway.config.schema import LOG_LEVELS
 from nexus_gateway.config.settings import ConfigurationProblems, Loaded, load
 from nexus_gateway.edge.listener import bind
 from nexus_gateway.edge.server import GatewayServer
@@ -38,9 +39,7 @@ CURL: Final = """curl {url}/v1/chat/completions -H "X-API-Key: dev-key" -H "Cont
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address or name to listen on.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0: any that is free.")
-@click.option(
-    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Instead of GATEWAY_LOG_LEVEL."
-)
+@click.option("--log-level", type=click.Choice(LOG_LEVELS), help="Instead of GATEWAY_LOG_LEVEL.")
 def serve(host: str, port: int, log_level: str | None) -> None:
     """Serve until SIGTERM or SIGINT, then drain and exit with status 0. A second signal ends it at once."""
     loaded = _load({**os.environ, **({"GATEWAY_LOG_LEVEL": log_level} if log_level else {})})

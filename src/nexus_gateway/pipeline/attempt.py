@@ -160,9 +160,12 @@ class Attempt(msgspec.Struct):
         )
 
     def _named(self) -> UpstreamTimeout:
+        bound, what = self.bound, "first event" if self.call.stream else "answer"
+        limit = f"{bound.seconds:g} s ({bound.setting})"
+        if bound.is_rest:
+            limit = f"the {bound.seconds:.3f} s that were left of {bound.setting}"
         return UpstreamTimeout(
-            f"Upstream '{self.endpoint.name}' gave no {'first event' if self.call.stream else 'answer'} within "
-            f"{self.bound.seconds:g} s ({self.bound.setting}).",
+            f"Upstream '{self.endpoint.name}' gave no {what} within {limit}.",
             upstream=self.endpoint.name,
             status=self.status,
         )

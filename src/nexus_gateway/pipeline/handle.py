@@ -82,5 +82,5 @@ def _require_model(principal: Principal, model: str) -> None:
 
 def _require_json(fields: Mapping[bytes, bytes]) -> None:
     given = fields.get(b"content-type", b"")
-    if given != _JSON and given[: len(_JSON)].lower() != _JSON:
+    if given != _JSON and given.partition(b";")[0].strip().lower() != _JSON:
         raise UnsupportedMediaType("The content type must be application/json.")
