@@ -185,6 +185,18 @@ def test_arguments_stay_json(sample: Sample, words: str, depth: int, compact: bo
         assert json.loads(restored) == inner
 
 
+@given(sample=SAMPLES, words=WORDS, seed=st.integers())
+def test_arguments_stay_json_however_they_are_escaped(sample: Sample, words: str, seed: int) -> None:
+    rnd = random.Random(seed)
+    inner = {"q": f'{words} "{sample.label}{sample.text}" C:\\dir\\', "n": [1]}
+    for _ in range(5):
+        written = written_as_json(json.dumps(inner, ensure_ascii=rnd.random() < 0.5), rnd)
+        found = masked(b'{"messages":[{"tool_calls":[{"function":{"arguments":"%b"}}]}]}' % written.encode())
+        sent = json.loads(found.body)["messages"][0]["tool_calls"][0]["function"]["arguments"]
+        (name,) = found.table
+        assert json.loads(sent) == {**inner, "q": str(inner["q"]).replace(sample.text, name)}, written
+
+
 @pytest.mark.parametrize("quote", ['"', "\\u0022"])
 def test_a_number_in_arguments_becomes_a_string(quote: str) -> None:
     arguments = '{"card": 4111111111111111, "mail":"kim@example.com", "n":[4111111111111111]}'

@@ -9,7 +9,8 @@ from typing import Final
 from .linear import Span, prefixer, searcher
 
 _LOOKS_LIKE_JSON: Final = prefixer(r"(?:\s|\\[nrt])*(?:[\[{]|\\u00[57][bB])")
-_QUOTE: Final = searcher(r"\\+(?:\"|u0022)")
+_QUOTE: Final = searcher(r"(?:\\\\|\\u005[cC])+(?:\\\"|\\u0022)?|\\\"|\\u0022")  # backslashes, a quote, or both
+_WRITTEN_OUT: Final = len(rb"\u005c")
 _NUMERIC: Final = b"0123456789+-.eE"
 _STRUCTURE: Final = b"\\ntr ,:[]{}"
 
@@ -39,7 +40,7 @@ class InnerStrings:
             found += self._part(max(start, self._at), self._next[0])
             self._pass_quote()
         found += self._part(max(start, self._at), end)
-        return found
+        return found or [(start, end)]  # it was not read aright: rather broken than told
 
     def is_bare(self, start: int) -> bool:
         """Whether the place that begins here is a number's, so that what takes it needs quotes."""
@@ -72,7 +73,10 @@ class InnerStrings:
             start, end = _QUOTE(self._body, at, self._end)[0]
             if start < 0:
                 return self._end, self._end + 1
-            backslashes = len(self._body[start:end].rstrip(b'"u02'))
-            if (backslashes - 1) // 2 % 2 == 0:
-                return start, end
+            found = self._body[start:end]
+            if found.endswith((b'"', b"u0022")):
+                before = found[:-2] if found.endswith(b'"') else found[:-_WRITTEN_OUT]
+                written_out = before.count(b"u005")
+                if ((len(before) - _WRITTEN_OUT * written_out) // 2 + written_out) % 2 == 0:
+                    return start, end
             at = end

@@ -5,7 +5,8 @@ Touches:  nothing.
 
 Escapes are resolved at every depth at once: a run of backslashes and the letter behind it is one character, so JSON
 inside a JSON string, twice or three times over, reads like plain text. That is wrong for `C:\\new` by one letter, which
-no detector minds, and it never splits an escape, so a source in which spans are replaced stays well-formed.
+no detector minds, and it never splits an escape, so a source in which spans are replaced stays well-formed. Escapes
+that are themselves written in escapes are resolved one depth after the other.
 """
 
 import re
@@ -101,6 +102,13 @@ _ESCAPE: Final = re.compile(  # a run of backslashes with what it escapes, if an
 )
 
 
+_ONE_ESCAPE: Final = re.compile(  # as JSON reads it
+    rf"""\\(?:u([dD][89abAB]{_HEX}{{2}})\\u([dD][c-fC-F]{_HEX}{{2}})|u({_HEX}{{4}})|([nrtbf"/\\]))"""
+)
+_is_peeled: Final[Search] = searcher(r"\\u00[3-7]")  # a letter, digit or backslash, which may be part of another escape
+_MAX_DEPTH: Final = 3  # of escapes whose own letters are escaped: no encoder writes any
+
+
 class Folded:
     """`text` is UTF-8. Positions in it and in the source count bytes; the source is UTF-8, escaped or not.
 
@@ -110,24 +118,31 @@ class Folded:
     __slots__ = (
         "_begins",
         "_counted",
+        "_inner",
         "_is_decoded",
         "_is_translated",
         "_marks",
         "_raw",
+        "_read",
         "_source",
         "is_mapped",
         "text",
     )
 
-    def __init__(self, raw: bytes) -> None:
+    def __init__(self, raw: bytes, depth: int = 0) -> None:
         self.text = raw
         self.is_mapped = False  # whether positions in the text are not those in the source
         if _needs_map(raw, 0, len(raw))[0] != NOWHERE:
             self.is_mapped = True
             self._raw = raw
             self._counted = [0, 0, 0, 0]
+            self._inner: Folded | None = None
             self._is_decoded = b"\\" in raw and self._decode()
-            if not self._is_decoded:
+            if self._is_decoded:
+                return
+            if depth < _MAX_DEPTH and _is_peeled(raw, 0, len(raw))[0] != NOWHERE:
+                self._peel(depth)
+            else:
                 self._fold()
         elif b"\\" in raw:
             for escape, same_length in _SIMPLE_ESCAPES:
@@ -145,6 +160,8 @@ class Folded:
             self._is_decoded = False
             self._counted = [0, 0, 0, 0]
             self._fold()
+        if self._inner is not None:
+            start, end = self._inner.source_span(start, end)
         start, end = self._to_chars(start), self._to_chars(end)
         return self._to_bytes(self._begin_of(start)), self._to_bytes(self._end_of(end))
 
@@ -206,7 +223,28 @@ class Folded:
             at = end
         pieces.append(marked[at:])
         self._source, self._marks, self._begins = source, marks, begins
-        self.text = "".join(pieces).encode()
+        self.text = self._read = "".join(pieces).encode()
+
+    def _peel(self, depth: int) -> None:
+        """Resolve the outer escapes alone, and fold what they say."""
+        source = self._raw.decode("utf-8", "replace")
+        pieces: list[str] = []
+        marks: list[int] = []
+        begins: list[int] = []
+        at = size = 0
+        for escape in _ONE_ESCAPE.finditer(source):
+            start, end = escape.span()
+            size += start - at
+            pieces += source[at:start], _said_by(escape)
+            marks += size, size + 1
+            begins += start, end
+            size += 1
+            at = end
+        pieces.append(source[at:])
+        self._source, self._marks, self._begins = source, marks, begins
+        self._read = "".join(pieces).encode()
+        self._inner = Folded(self._read, depth + 1)
+        self.text = self._inner.text
 
     def _begin_of(self, start: int) -> int:
         marks = self._marks or ()
@@ -226,7 +264,7 @@ class Folded:
         counted = self._counted
         if position < counted[0]:
             counted[0] = counted[1] = 0
-        counted[1] += len(self.text[counted[0] : position].decode("utf-8", "replace"))
+        counted[1] += len(self._read[counted[0] : position].decode("utf-8", "replace"))
         counted[0] = position
         return counted[1]
 
@@ -239,6 +277,19 @@ class Folded:
         return counted[3]
 
 
+def _said_by(escape: re.Match[str]) -> str:
+    """The one character that a JSON decoder reads."""
+    high, low, four, letter = escape.groups()
+    if letter is not None:
+        return _LETTERS.get(letter, letter)
+    code = int(four, 16) if four is not None else _paired(high, low)
+    return "\ufffd" if 0xD800 <= code < 0xE000 else chr(code)
+
+
+def _paired(high: str, low: str) -> int:
+    return 0x10000 + ((int(high, 16) - 0xD800) << 10) + (int(low, 16) - 0xDC00)
+
+
 def _read_escape(escape: re.Match[str]) -> str:
     """What it stands for."""
     high, low, four, letter = escape.groups()
@@ -247,7 +298,7 @@ def _read_escape(escape: re.Match[str]) -> str:
     elif letter is not None:
         return _LETTERS.get(letter, letter)
     elif high is not None:
-        code = 0x10000 + ((int(high, 16) - 0xD800) << 10) + (int(low, 16) - 0xDC00)
+        code = _paired(high, low)
     else:
         return "\\"
     if code in _FOLDED:

@@ -23,7 +23,7 @@ _LONG_RUN: Final = r"(?:\d(?:[ -]{0,3}\d){9}|(?:[A-Za-z0-9+]|\\*/){40})"
 _SURROGATES: Final = (  # of digits, letters and signs outside of the basic plane; not those of emoji
     r"\\u[dD]8(?:[0-2][0-9A-Fa-f]|3[0-9abAB])|\\u[dD]83[cC]\\+u[dD][dD][0-9a-eA-E]|\\u[dD]83[eE]\\+u[dD][fF][fF]|\\u[dD][bB]40"
 )
-_ESCAPED_ASCII: Final = r"\\u00(?:2[b-fB-F]|2[034589]|3[0-9]|[46][0-9a-fA-F]|[57][0-9aA]|5[fF]|7[eE])"
+_ESCAPED_ASCII: Final = r"\\u00(?:2[b-fB-F]|2[034589]|3[0-9]|[46][0-9a-fA-F]|[57][0-9aA]|5[cCfF]|7[eE])"
 _ROMAN_NUMERALS: Final = frozenset(range(0x2160, 0x2180))  # headings of chapters
 
 
