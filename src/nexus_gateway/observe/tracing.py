@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from nexus_gateway.core.errors import UpstreamRejected
 from nexus_gateway.core.model import AttemptRecord, CallRecord, Operation, Usage
 from nexus_gateway.core.tracing import RANDOM, SAMPLED, AttemptTrace, Fields, Place, Sampling, Target
 
@@ -20,6 +21,7 @@ MAX_MODEL_CHARS: Final = 128  # of a name that a caller may have made up
 NS: Final = 1_000_000_000
 OK: Final = "ok"
 CANCELLED: Final = "cancelled"
+NO_FAILURES: Final = (OK, CANCELLED, UpstreamRejected.outcome)  # of an upstream: the caller left, or asked nonsense
 SUCCESS: Final = 200
 CALLER_ERROR: Final = 400
 SERVER_ERROR: Final = 500
@@ -241,7 +243,7 @@ class AttemptSpan:
         if outcome != OK:
             told[names.ERROR_TYPE] = outcome
         ended_s = self._trace.recorder.clock() if self._over_s is None else self._over_s
-        self._trace.put(self, ended_s, told, has_failed=outcome not in (OK, CANCELLED))
+        self._trace.put(self, ended_s, told, has_failed=outcome not in NO_FAILURES)
 
 
 def _told_of(record: CallRecord) -> dict[str, Value]:
