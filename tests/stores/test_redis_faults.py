@@ -172,9 +172,9 @@ async def test_under_load_a_switch_lets_in_one_local_share_more_at_most(
 
 @pytest.mark.parametrize("fault", ["kill", "freeze"])
 async def test_the_shares_of_those_who_come_back_late_are_left_for_them(server: ValkeyServer, fault: str) -> None:
-    late = replace(QUICK, probe_s=1.5)
+    early, late = replace(QUICK, caution_s=2.0), replace(QUICK, probe_s=1.5)
     async with AsyncExitStack() as stack:
-        first = await stack.enter_async_context(shared(server.url))
+        first = await stack.enter_async_context(shared(server.url, timing=early))
         others = [await stack.enter_async_context(shared(server.url, timing=late)) for _ in range(3)]
         await until(lambda: {run.store.processes for run in (first, *others)} == {4})
         for asked in (10, 1):  # then all have heard of late what is left
@@ -191,11 +191,11 @@ async def test_the_shares_of_those_who_come_back_late_are_left_for_them(server: 
         refused = await first.admit(CALLER)
         assert refused.basis is Basis.SHARE
         assert refused.refusal is not None
-        assert 0 < refused.refusal[1].retry_after_s <= Timing().caution_s
+        assert 0 < refused.refusal[1].retry_after_s <= early.caution_s
         admitted += sum([await run.admitted(CALLER, 100) for run in others])
         assert admitted == left
         await until(lambda: all(run.store.state is State.SHARED for run in others))
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(5):
             while (decision := await first.admit(CALLER)).basis is Basis.SHARE:  # noqa: ASYNC110  # no event tells it
                 await asyncio.sleep(0.01)
         assert decision.hold is None, "what the others took is known by now"
@@ -511,6 +511,11 @@ async def test_holds_that_are_renewed_outlive_their_lease(server: ValkeyServer) 
         decision = await run.admit(caller, 1)
         assert decision.tokens is not None
         assert decision.tokens.remaining == 94
+
+
+def test_by_default_full_limits_are_back_within_two_seconds() -> None:
+    assert Timing().probe_s + Timing().caution_s + Timing().answer_s < 2
+    assert Timing().caution_s > Timing().probe_s + Timing().answer_s, "the others have looked again by then"
 
 
 async def test_by_default_it_costs_fifty_milliseconds_and_is_back_within_two_seconds(server: ValkeyServer) -> None:

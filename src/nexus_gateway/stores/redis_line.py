@@ -49,7 +49,7 @@ class Timing:
     renew_s: float = 3.0
     lease_s: float = 12.0
     registration_s: float = 10.0
-    caution_s: float = 1.0  # after its return: the others are back by then, or two of their probes have failed
+    caution_s: float = 0.75  # after its return: by then the others have probed too
 
 
 class RedisLine:
