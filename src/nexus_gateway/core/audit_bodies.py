@@ -122,7 +122,7 @@ class Kept:
         self._answer.clear()
 
     def tell(self, key_id: str) -> tuple[Told | None, Told | None]:
-        """What to say of the prompt and of the answer. Masks when it is first asked, which takes up to 0.1 s."""
+        """What to say of the prompt and of the answer. Masks when it is first asked, which takes up to 0.2 s."""
         if self._told is None:
             self._told = self._tell_prompt(key_id), self._tell_answer(key_id)
             self.free()
