@@ -189,17 +189,23 @@ async def test_a_stream_that_breaks_has_failed_whatever_its_status_said() -> Non
     assert (server.attributes["error.type"], client.attributes["error.type"]) == ("upstream_truncated", "truncated")
 
 
-async def test_an_upstreams_failure_is_the_failure_of_both_spans() -> None:
-    async with otlp_receiver() as receiver, openai_server(MockSpec(status=401)) as up:
+@pytest.mark.parametrize(
+    ("came", "told_status", "outcome", "failed"),
+    [(401, 502, "auth_error", ERROR), (500, 502, "unavailable", ERROR), (400, 400, "rejected", UNSET)],
+)
+async def test_a_failure_is_one_of_both_spans_and_a_mistake_of_neither(
+    came: int, told_status: int, outcome: str, failed: int
+) -> None:
+    async with otlp_receiver() as receiver, openai_server(MockSpec(status=came)) as up:
         async with gateway(TRACED, f"m=http://127.0.0.1:{up.port}", environ=receiver.environ) as running:
-            assert (await chat(running.port)).status == 502
-        server, (client,) = receiver.server, receiver.clients
-    assert (server.status, client.status) == (ERROR, ERROR)
-    assert (server.attributes["http.response.status_code"], client.attributes["http.response.status_code"]) == (
-        502,
-        401,
-    )
-    assert (server.attributes["error.type"], client.attributes["error.type"]) == ("upstream_auth_error", "auth_error")
+            assert (await chat(running.port)).status == told_status
+            record = running.records.last
+        server, clients = receiver.server, receiver.clients
+    assert {span.status for span in (server, *clients)} == {failed}
+    assert server.attributes["http.response.status_code"] == told_status
+    assert server.attributes["error.type"] == record.error_code
+    for client in clients:
+        assert (client.attributes["http.response.status_code"], client.attributes["error.type"]) == (came, outcome)
 
 
 @pytest.mark.parametrize(
