@@ -95,6 +95,18 @@ async def test_it_stands_in_for_others() -> None:
         assert msgspec.json.decode(server.seen[0].body)["model"] == "m"
 
 
+async def test_without_a_model_of_its_own_it_passes_on_the_callers() -> None:
+    async with openai_server() as server:
+        settings = {"DEFAULT_UPSTREAM": "any"}
+        upstreams = f"any=litellm://?api_base=http://127.0.0.1:{server.port}/v1;mock=mock://local"
+        async with gateway(settings, upstreams=upstreams) as running:
+            for model, status in ((b"openai/own", 200), (b"nobody-knows-this", 404)):
+                answer = await chat(running.port, body=CHAT.replace(b'"gpt"', b'"%b"' % model))
+                assert answer.status == status
+        (seen,) = server.seen
+    assert msgspec.json.decode(seen.body)["model"] == "own"
+
+
 async def test_it_is_left_alone_when_it_keeps_failing() -> None:
     async with openai_server(MockSpec(status=500)) as server:
         async with gateway({"CIRCUIT_BREAKER_MAX_FAILURES": "3"}, upstreams=target(server)) as running:
