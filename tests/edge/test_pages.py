@@ -106,6 +106,28 @@ async def test_every_error_has_the_apis_shape_and_a_request_id(method: str, path
         assert status != 405 or answer.headers["allow"]
 
 
+@pytest.mark.parametrize("path", ["/admin/upstreams/mock/isolate", "/nothing", "/docs"])
+async def test_a_large_body_beside_the_api_is_refused_in_its_shape(path: str) -> None:
+    async with gateway({"ADMIN_KEY": "operator-key"}) as running, httpx2.AsyncClient(base_url=running.url) as http:
+        answer = await http.post(path, content=b"x" * (2 << 20), headers={"Authorization": "Bearer operator-key"})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (413, "request_too_large")
+        assert answer.headers["x-request-id"]
+
+
+async def test_a_refused_method_is_told_which_ones_the_path_answers() -> None:
+    async with gateway({"ADMIN_KEY": "operator-key"}) as running, httpx2.AsyncClient(base_url=running.url) as http:
+        for method, path, allowed in (
+            ("GET", "/admin/upstreams/mock/isolate", "POST"),
+            ("POST", "/admin/keys", "GET, HEAD"),
+            ("POST", "/docs/assets/favicon.png", "GET, HEAD"),
+            ("GET", "/v1/embeddings", "POST"),
+            ("POST", "/v1/models/mock", "GET, HEAD"),
+        ):
+            answer = await http.request(method, path, headers={"Authorization": "Bearer operator-key"})
+            assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+            assert allowed in answer.json()["error"]["message"]
+
+
 @pytest.mark.parametrize(
     "path",
     [

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 
-from nexus_gateway.core.errors import Draining, GatewayError, UnsupportedEndpoint
+from nexus_gateway.core.errors import BodyTooLarge, Draining, GatewayError, UnsupportedEndpoint
 
 from .admin import Desk
 from .asgi import PREFIX, DataPlane
@@ -19,6 +19,7 @@ from .request_id import HEADER, id_source, request_id_of
 from .wire import Message, Scope, Send
 
 DATA_PATHS: Final = PREFIX + "/"
+MAX_BODY_BYTES: Final = 1 << 20  # beside the API, where nothing asks for a body
 PUBLIC_PATHS: Final = frozenset(
     {"/", "/healthz", "/readyz"}
 )  # besides the API, where operators have a port of their own
@@ -33,7 +34,7 @@ class Gateway(FastAPI):
     def __init__(self, *, ops_apart: bool = False, **options: Any) -> None:
         super().__init__(
             telemetry={"logs": False, "metrics": False, "tracing": False, "auto_configure": False},
-            max_body_size=1 << 20,
+            max_body_size=MAX_BODY_BYTES,
             redirect_slashes=False,
             **options,
         )
@@ -51,7 +52,11 @@ class Gateway(FastAPI):
             else:
                 await _refuse(Draining("The gateway is starting or shutting down."), self._named(scope, send))
         elif scope["type"] == "http":
-            await super().__call__(_as_get(scope), receive, self._named(scope, send))
+            send = self._named(scope, send)
+            if int(dict(scope["headers"]).get(b"content-length", 0)) > MAX_BODY_BYTES:  # Starlette would say it in text
+                await _refuse(BodyTooLarge(f"The request body is over the limit of {MAX_BODY_BYTES} bytes."), send)
+            else:
+                await super().__call__(_as_get(scope), receive, send)
         else:
             await super().__call__(scope, receive, send)
 

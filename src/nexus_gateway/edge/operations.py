@@ -110,7 +110,8 @@ def _answer_errors_in_our_shape(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def _framework(_request: Request, error: Exception) -> Response:
         if isinstance(error, HTTPException) and error.status_code == 405:
-            allowed = (error.headers or {}).get("allow", "GET").replace("GET", GET_AND_HEAD)
+            methods = set((error.headers or {}).get("Allow", "GET").split(", "))
+            allowed = GET_AND_HEAD if "GET" in methods else ", ".join(sorted(methods))
             return answer(MethodNotAllowed(f"This path answers {allowed} only.", allowed=allowed))
         return answer(
             UnsupportedEndpoint("There is nothing at this path; the API lives below /v1, its description at /docs.")
