@@ -9,6 +9,8 @@ import pytest
 
 from nexus_gateway.cli import main
 from nexus_gateway.config.settings import load
+from nexus_gateway.core.errors import UpstreamRejected
+from nexus_gateway.edge.errors import RENDERED
 from tests.support.valkey import ValkeyServer
 from tests.support.walkthrough import REASONS, ROOT, STOPPED, Block, Walkthrough, blocks, pages
 
@@ -99,6 +101,18 @@ def test_every_recipe_of_routing_is_accepted(policies: str) -> None:
     names = {name for name in re.findall(r'"([\w-]+)"', policies) if name not in json.loads(policies)}
     upstreams = ";".join(f"{name}=mock://local" for name in sorted(names))
     assert not load({"GATEWAY_ROUTE_POLICIES": policies, "GATEWAY_UPSTREAMS": upstreams}).warnings
+
+
+def test_every_error_is_explained_with_its_status() -> None:
+    text = (ROOT / "docs/errors.md").read_text()
+    explained: dict[str, set[int]] = {}
+    for statuses, codes in re.findall(r"^\| ([\d, ]+) \| (.+?) \|", text, re.MULTILINE):
+        for code in re.findall(r"`(\w+)`", codes):
+            explained.setdefault(code, set()).update(map(int, statuses.split(", ")))
+    rendered = {code: status for kind, (status, _, code) in RENDERED.items() if kind is not UpstreamRejected}
+    assert explained.keys() == rendered.keys()
+    assert all(status in explained[code] for code, status in rendered.items())
+    assert f"`{RENDERED[UpstreamRejected][2]}`" in text
 
 
 @pytest.mark.parametrize("page", PAGES)
