@@ -337,6 +337,19 @@ class TestTheWire:
         assert b'"tool_calls":' not in raw
         assert b'"content":"{' in raw
 
+    @pytest.mark.parametrize("model", ["openai/m", "anthropic/claude-sonnet-4-5", "gemini/gemini-2.0-flash"])
+    async def test_a_key_that_is_missing_is_no_fault_of_the_callers(
+        self, model: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "GOOGLE_API_KEY"):
+            monkeypatch.delenv(name, raising=False)
+        async with RawServer(answering(plain())) as server:
+            upstream = adapter(model, api_base=f"http://127.0.0.1:{server.port}")
+            async with closing(upstream):
+                reply = await upstream.send(request(body=body()))
+                await reply.aclose()
+            assert (reply.status, server.peers) == (401, [])
+
 
 class TestItsOwnAnswers:
     """LiteLLM's mock, which needs no network."""

@@ -58,6 +58,7 @@ _USAGE: Final = frozenset(
 
 _PREFIX: Final = re.compile(r"^(litellm\.\w+: )*(\w*Exception - )?")
 _ADVICE: Final = re.compile(r"[.\s]*\b(To drop these|Pass model as|Learn more|For more|Received Model Group)\b.*", re.S)
+_KEYLESS: Final = re.compile(r"missing (\w+ ){0,3}(api.?key|credentials)", re.I)  # in the words of several providers
 _CALLERS: Final = (TypeError, ValueError, LookupError, AttributeError)  # of code that met a body it did not expect
 
 
@@ -159,7 +160,10 @@ def _own_word(exc: BaseException, upstream: str) -> WholeReply:
         if "LLM Provider NOT provided" in text:
             return refusal(upstream, 404, "Nobody knows this model.", param="model")
         return refusal(upstream, status, text if "litellm" not in text.lower() else NOT_PUT)
-    if status in (None, 500) and isinstance(causes(exc)[-1], _CALLERS):
+    root = causes(exc)[-1]
+    if _KEYLESS.match(str(root)):
+        return refusal(upstream, 401, "There is no key for the provider.")
+    if status in (None, 500) and isinstance(root, _CALLERS):
         return refusal(upstream, 400, NOT_PUT)
     known = status if isinstance(status, int) and 500 <= status < 600 else 500
     return refusal(upstream, known, "The provider could not be asked.")
