@@ -95,6 +95,16 @@ def test_a_repeated_key_is_refused(layout: str, twice: bytes) -> None:
         parse_call(Operation.CHAT, body)
 
 
+@given(fillers=st.integers(0, 12), length=st.integers(0, 24), spaces=st.sampled_from(["", " ", "\n "]))
+def test_no_length_hides_a_repeated_key(fillers: int, length: int, spaces: str) -> None:
+    """The room that spaces would take may hold a second `model`, whatever stands in it."""
+    rest = "".join(f',"{number:x}":0' for number in range(fillers))
+    for first in (f'"{"x" * length}"', "1" * (length + 1)):
+        body = f'{spaces}{{"model":{first},"model":"m","messages":[]{rest}}}'.encode()
+        with pytest.raises(MalformedRequest, match="twice"):
+            parse_call(Operation.CHAT, body)
+
+
 @given(extra=extras.filter(is_encodable), key=st.sampled_from(["model", "messages"]), layout=layouts)
 def test_no_layout_hides_a_repeated_key(extra: dict[str, Any], key: str, layout: dict[str, Any]) -> None:
     first = encode({**extra, **CHAT}, layout)

@@ -107,7 +107,7 @@ def read_members(body: bytes) -> Members:
             raise MalformedRequest(f"The request body is not valid UTF-8 (at byte {exc.start}).") from exc
     try:
         members = _members(body)
-        if not (_fills(members, len(body)) or _fills(members, len(body.strip()))):
+        if not (_fills(members, body) or _fills(members, body.strip())):
             _refuse_repeated_keys(body)
     except msgspec.ValidationError as exc:
         raise MalformedRequest("The request body must be a JSON object.") from exc
@@ -155,11 +155,21 @@ def _join(members: Mapping[str, msgspec.Raw | bytes]) -> bytes:
     return b"{%b}" % b",".join([b"%b:%b" % (msgspec.json.encode(name), value) for name, value in members.items()])
 
 
-def _fills(members: Members, body_bytes: int) -> bool:
-    """Whether the members, written as the usual encoders do, have exactly this size: then no repeated key can hide."""
+def _fills(members: Members, body: bytes) -> bool:
+    """Whether the members, written as the usual encoders do, are all that the body is: then no repeated key can hide.
+
+    Without spaces the size tells, for there is no shorter way to write them. With a space behind every colon and comma
+    the size alone does not: a short repeated member has room in as many spaces.
+    """
     count = len(members)
     compact = 1 + 4 * count + sum(map(len, members)) + sum(map(len, members.values()))
-    return body_bytes in (compact, compact + 2 * count - 1)
+    if len(body) == compact:
+        return True
+    return len(body) == compact + 2 * count - 1 and body == _spaced(members)
+
+
+def _spaced(members: Members) -> bytes:
+    return b'{"%b}' % b', "'.join([name.encode() + b'": ' + value for name, value in members.items()])
 
 
 def _refuse_repeated_keys(body: bytes) -> None:
