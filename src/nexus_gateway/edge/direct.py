@@ -77,7 +77,7 @@ class DirectWire:
         self.keep_alive = keep_alive
         self._line = line
         self._request = operation, headers, fields
-        self._chunked = chunked  # else the end of the connection is the end of the answer: HTTP/1.0
+        self._chunked = chunked  # else the end of the connection is the end of the answer: HTTP/1.0, never kept alive
         self._expects_continue = expects_continue
         self._pieces: list[bytes] = []
 
@@ -137,8 +137,8 @@ class DirectWire:
             self._complete()
 
     async def start(self, status: int, headers: Headers) -> None:
-        framing = (b"transfer-encoding", b"chunked") if self._chunked else (b"connection", b"close")
-        self._head = self._render(status, (*headers, framing))
+        framing = [(b"transfer-encoding", b"chunked")] if self._chunked else []
+        self._head = self._render(status, [*headers, *framing])
 
     async def write(self, piece: bytes) -> None:
         if self.disconnected or not piece:  # an empty chunk is the end

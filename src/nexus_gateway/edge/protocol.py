@@ -144,7 +144,7 @@ class GatewayProtocol(Connection):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._is_reading_body:  # else a trailer, which nobody asked for
-            self.headers.append((name.lower(), value))
+            self.headers.append((name.lower(), value.rstrip(b" \t")))  # the parser leaves what stands behind a value
 
     def on_headers_complete(self) -> None:
         method = self.parser.get_method()
