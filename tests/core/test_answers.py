@@ -17,6 +17,7 @@ def chunk(index: int = 0, finish: str | None = None, **more: Any) -> bytes:
 
 
 USAGE = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
+USAGE_READ = ("prompt_tokens", "completion_tokens")
 
 
 def judge(choices: int = 1, keep_usage: bool = False) -> StreamJudge:
@@ -106,6 +107,17 @@ def test_an_error_in_a_200_stands_for_the_status_it_should_have_had(
 def test_what_is_no_answer_is_refused(operation: Operation, body: bytes) -> None:
     with pytest.raises(errors.UpstreamInvalidResponse):
         read_answer(operation, body, "u")
+
+
+@pytest.mark.parametrize("absurd", ["-1", "-0.5", "1000000001", "1e300", "1" + "0" * 40])
+@pytest.mark.parametrize("member", USAGE_READ)
+def test_usage_that_cannot_be_counts_as_not_told(member: str, absurd: str) -> None:
+    """Else an upstream could block a caller for a minute, give it tokens, or let a counter go back."""
+    body = b'{"choices":[],"usage":%b}' % json.dumps({**USAGE, member: "?"}).replace('"?"', absurd).encode()
+    assert read_answer(Operation.CHAT, body, "u") is None
+    following = judge()
+    assert not following.admit(body)
+    assert following.usage is None
 
 
 def test_usage_is_read_where_it_is_given() -> None:

@@ -22,6 +22,7 @@ from .model import Operation, Usage
 from .retry import parse_retry_after
 from .sse import MAX_EVENT_BYTES
 
+MAX_TOKENS: Final = 10**9  # of one answer: a thousand times the largest context
 MAX_MESSAGE_CHARS: Final = 2000  # of an upstream's own words, relayed to the caller
 
 _STATUS_OF_TYPE: Final = {  # what an error object stands for when it carries no status
@@ -53,7 +54,10 @@ class _UsageFields(msgspec.Struct, gc=False):
     def as_usage(self) -> Usage | None:
         if self.prompt_tokens is None and self.completion_tokens is None:
             return None
-        return Usage(int(self.prompt_tokens or 0), int(self.completion_tokens or 0))
+        prompt, completion = self.prompt_tokens or 0, self.completion_tokens or 0
+        if not (0 <= prompt <= MAX_TOKENS and 0 <= completion <= MAX_TOKENS):
+            return None  # nobody's limit and no counter moves by what cannot be: it counts as not told
+        return Usage(int(prompt), int(completion))
 
 
 class _Choice(msgspec.Struct, gc=False):
