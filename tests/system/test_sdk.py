@@ -138,6 +138,7 @@ async def test_the_synchronous_client_works_too() -> None:
         ("m=mock://local", "nobody", openai.NotFoundError, "model_not_found", 1),
         ("m=mock://local?status=400", "m", openai.BadRequestError, None, 1),
         ("m=mock://local?status=422", "m", openai.UnprocessableEntityError, None, 1),
+        ("m=mock://local?status=499", "m", openai.APIStatusError, None, 1),
         ("m=mock://local?status=401", "m", openai.InternalServerError, "upstream_auth_error", 1),
         ("m=mock://local?status=500", "m", openai.InternalServerError, "upstream_error", 1),
         ("m=mock://local?status=503", "m", openai.InternalServerError, "upstream_error", 1),

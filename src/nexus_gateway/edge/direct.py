@@ -19,8 +19,9 @@ from nexus_gateway.core.model import Operation
 from .wire import Headers, TooMuch, Wire
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-STATUS_LINES: Final = {
-    status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode("ascii")) for status in HTTPStatus
+PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
+STATUS_LINES: Final = {  # all there can be: an upstream's own status may be one that nobody has a phrase for
+    status: f"HTTP/1.1 {status} {PHRASES.get(status, '')}\r\n".encode("ascii") for status in range(200, 600)
 }
 
 _field_line = b": ".join  # of a name and its value
