@@ -121,6 +121,19 @@ async def test_no_chain_of_attempts_goes_past_the_deadline() -> None:
             assert [attempt.upstream for attempt in running.records.last.attempts] == ["m", "b"]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_case_of_a_media_type_means_nothing(stream: bool) -> None:
+    whole = plain(OK_ANSWER).replace(b"application/json", b"Application/JSON")
+    events = STREAM_HEAD.replace(b"text/event-stream", b"Text/Event-Stream") + chunk(event("stop") + DONE) + LAST_CHUNK
+    async with (
+        RawServer(answering(events if stream else whole)) as upstream,
+        gateway(FAST, f"m=http://127.0.0.1:{upstream.port}") as running,
+    ):
+        answer = await chat(running.port, stream=stream)
+        assert answer.status == 200
+        assert answer.body.endswith(DONE) is stream
+
+
 STREAM_FAULTS = {
     "ends at once": ([], 502),
     "only comments": ([b": hello\n\n"], 502),

@@ -119,7 +119,7 @@ class Attempt(msgspec.Struct):
     async def _read_plain(self, reply: Reply, sketch: Sketch | None) -> Answer:
         if reply.status != 200:
             raise await self._failure(reply)
-        if "json" not in reply.headers.get("content-type", ""):
+        if "json" not in reply.headers.get("content-type", "").lower():
             raise self._invalid("an answer that is not JSON")
         body = await reply.read_all(self.bounds.max_answer_bytes)
         usage = read_answer(self.call.operation, body, self.endpoint.name)
@@ -136,7 +136,7 @@ class Attempt(msgspec.Struct):
     async def _read_stream(self, reply: Reply, sketch: Sketch | None) -> Answer:
         if reply.status != 200:
             raise await self._failure(reply)
-        if not reply.headers.get("content-type", "").startswith("text/event-stream"):
+        if not reply.headers.get("content-type", "").lower().startswith("text/event-stream"):
             raise self._invalid("an answer that is not an event stream")
         call, name = self.call, self.endpoint.name
         self.judge = StreamJudge(name, choices=call.choices, keep_usage=call.include_usage)
