@@ -47,6 +47,27 @@ def test_secrets_are_hidden_and_upstreams_shown_as_they_are_used() -> None:
     assert "mock = mock://local  seed=3" in result.stdout
 
 
+def test_routing_is_shown_as_it_holds() -> None:
+    policies = (
+        '{"chat": {"strategy": "canary", "primary": "a", "canary": "b", "percent": 5, "sticky": "header:X-Team"},'
+        ' "big": {"strategy": "weighted", "targets": [{"name": "a", "weight": 2.5}, {"name": "b", "weight": 1}],'
+        ' "timeout_seconds": 3, "first_token_timeout_seconds": 0.5, "max_attempts": 2, "fallbacks": ["c"]},'
+        ' "near": {"strategy": "failover", "targets": [{"name": "a"}, {"name": "b"}], "fallbacks": []}}'
+    )
+    upstreams = "a=mock://local;b=mock://local;c=mock://local"
+    result = run(
+        "check", GATEWAY_UPSTREAMS=upstreams, GATEWAY_ROUTE_POLICIES=policies, GATEWAY_FALLBACKS="a=b,c;chat=c"
+    )
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    assert "GATEWAY_FALLBACKS a=b,c;chat=c environment" in lines
+    at = lines.index("GATEWAY_ROUTE_POLICIES 3 policies environment")
+    assert lines[at + 1 : at + 4] == [
+        "chat = canary a:95,b:5 sticky=header:x-team",
+        "big = weighted a:2.5,b:1 timeout_seconds=3 first_token_timeout_seconds=0.5 max_attempts=2 fallbacks=c",
+        "near = failover a,b fallbacks=",
+    ]
+
+
 @pytest.mark.parametrize("command", ["check", "serve"])
 def test_an_extra_that_is_missing_is_a_problem_like_any_other(command: str) -> None:
     result = run(command, GATEWAY_UPSTREAMS="a=litellm://gpt-4o-mini", GATEWAY_LOG_LEVEL="loud")

@@ -4,10 +4,12 @@ For:      `nexus-gateway check`.
 Touches:  nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
-from .runtime import MockSpec, Runtime, TracingSpec, UpstreamSpec
+from nexus_gateway.core.policies import RoutePolicy, Strategy
+
+from .runtime import MockSpec, TracingSpec, UpstreamSpec
 from .schema import DEV_KEY, NAMES, SECRETS, details, variable
 from .settings import Loaded
 
@@ -15,7 +17,7 @@ _WIDTH = max(len(variable(name)) for name in NAMES) + 2
 
 
 def describe(loaded: Loaded) -> str:
-    """One line per setting: variable, value, and where it comes from; then one line per upstream."""
+    """One line per setting: variable, value, and where it comes from; below it, one line per upstream or policy."""
     lines = []
     for name in NAMES:
         place = loaded.places.get(name, "default")
@@ -23,6 +25,8 @@ def describe(loaded: Loaded) -> str:
         lines.append(f"{variable(name):{_WIDTH}}{_value(name, loaded):32}  {origin}".rstrip())
         if name == "upstreams":
             lines += [f"  {describe_upstream(spec)}" for spec in loaded.runtime.upstreams]
+        if name == "route_policies":
+            lines += [f"  {describe_policy(policy)}" for policy in loaded.runtime.policies.values()]
         if name == "otel_enabled" and loaded.runtime.tracing is not None:
             lines.append(f"  {describe_tracing(loaded.runtime.tracing)}")
     lines += [f"note: {note}" for note in loaded.hidden]
@@ -60,6 +64,22 @@ def describe_upstream(spec: UpstreamSpec) -> str:
     return "  ".join([f"{spec.name} = {url}", *said])
 
 
+def describe_policy(policy: RoutePolicy) -> str:
+    """A route policy on one line: who answers and in what proportion, and what else it sets."""
+    weighs = policy.strategy is not Strategy.FAILOVER
+    targets = [f"{each.upstream}:{_plain(each.weight)}" if weighs else each.upstream for each in policy.targets]
+    sticky = policy.sticky
+    options = {
+        "sticky": sticky and (sticky.by if sticky.header is None else f"{sticky.by}:{sticky.header}"),
+        "timeout_seconds": policy.timeout_s,
+        "first_token_timeout_seconds": policy.first_token_timeout_s,
+        "max_attempts": policy.max_attempts,
+        "fallbacks": None if policy.fallbacks is None else ",".join(policy.fallbacks),
+    }
+    said = [f"{key}={_plain(value)}" for key, value in options.items() if value is not None]
+    return "  ".join([f"{policy.name} = {policy.strategy.value} {','.join(targets)}", *said])
+
+
 def describe_tracing(spec: TracingSpec) -> str:
     """Where spans go, by OpenTelemetry's own variables, and which. A query may be a secret."""
     endpoint = spec.endpoint.partition("?")[0]
@@ -92,8 +112,10 @@ def _value(name: str, loaded: Loaded) -> str:
         return _keys(loaded)
     if name == "upstreams":
         return _count(loaded.runtime.upstreams, "upstream")
-    if name in ("route_policies", "fallbacks"):
-        return _routing(name, loaded.runtime)
+    if name == "route_policies":
+        return _count(loaded.runtime.policies, "policy", "policies") if value else "none"
+    if name == "fallbacks":
+        return ";".join(f"{key}={','.join(names)}" for key, names in loaded.runtime.fallbacks.items()) or "none"
     if name in SECRETS:
         return "(hidden)" if value else "none"
     if name == "rate_limit_per_minute" and value is None:
@@ -106,19 +128,14 @@ def _value(name: str, loaded: Loaded) -> str:
     return ",".join(value) if isinstance(value, tuple) else _plain(value)
 
 
-def _routing(name: str, runtime: Runtime) -> str:
-    names = runtime.policies if name == "route_policies" else runtime.fallbacks
-    return ", ".join(names) or "none"
-
-
 def _keys(loaded: Loaded) -> str:
     if loaded.settings.api_keys is None and loaded.runtime.accepts_dev_key:
         return DEV_KEY
     return f"{_count(loaded.runtime.api_key_digests, 'key')} (hidden)" if loaded.runtime.api_key_digests else "none"
 
 
-def _count(things: Sequence[object], noun: str) -> str:
-    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
+def _count(things: Collection[object], noun: str, nouns: str | None = None) -> str:
+    return f"{len(things)} {noun if len(things) == 1 else nouns or f'{noun}s'}"
 
 
 def _plain(value: object) -> str:
