@@ -20,8 +20,8 @@ help: ## list the targets
 run: .venv/runtime.stamp ## start on http://127.0.0.1:8000 with the built-in mock model and the key dev-key
 	@exec $(BIN)/nexus-gateway serve $(RUN_ARGS)
 
-test: .venv/dev.stamp ## all tests that need nothing but Python, one seed
-	@$(BIN)/pytest $(PYTEST_ARGS)
+test: .venv/dev.stamp ## all tests that need nothing but Python, one seed; a file's tests stay in one process
+	@$(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile $(PYTEST_ARGS)
 
 test-system: .venv/dev.stamp ## the tests that need Debian's Prometheus and Chromium, which it installs
 	@./tests/install_packages.sh

@@ -184,7 +184,12 @@ class Connection(asyncio.Protocol):
     # ---- called by the reply
 
     def expect(self, deadline_s: float) -> "asyncio.Future[None]":
-        """What the reader waits on. If nothing comes by `deadline_s`, the answer fails and the connection is closed."""
+        """What the reader waits on. If nothing comes by `deadline_s`, the answer fails and the connection is closed.
+
+        Reading goes on from here, and not when the last piece was taken: that one may still wait for a slow caller.
+        """
+        if self._is_paused:
+            self._resume()
         self._deadline_s = deadline_s
         if deadline_s < self._armed_at_s:
             self._arm(deadline_s)
@@ -193,9 +198,6 @@ class Connection(asyncio.Protocol):
     def drained(self) -> None:
         """All chunks were taken."""
         self._parser.size = 0
-        if self._is_paused:
-            self._is_paused = False
-            self._transport.resume_reading()
 
     def linger(self) -> None:
         """Nobody reads on, but the end is due: wait a moment for it in our own time, to keep the connection."""
@@ -204,6 +206,8 @@ class Connection(asyncio.Protocol):
             self._is_whole = True
             self._parser.bound(LINGER_BYTES)
             self.drained()
+            if self._is_paused:
+                self._resume()
             self._deadline_s = self._loop.time() + LINGER_S
             self._arm(self._deadline_s)
 
@@ -270,6 +274,10 @@ class Connection(asyncio.Protocol):
             what = f"Upstream '{name}' closed the connection without an answer."
             self._fail(reply, UpstreamConnectError(what, upstream=name))
 
+    def _resume(self) -> None:
+        self._is_paused = False
+        self._transport.resume_reading()
+
     # ---- how an answer ends
 
     def _finish(self, reply: HttpReply) -> None:
@@ -281,7 +289,7 @@ class Connection(asyncio.Protocol):
         if parser.reusable and not self._transport.get_write_buffer_size():
             self._is_used = True
             if self._is_paused:
-                self.drained()
+                self._resume()
             self._home.welcome(self)
         else:
             self._abort()
