@@ -3,6 +3,8 @@
 import json
 import os
 import pathlib
+import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,8 +20,10 @@ from .samples import GOOD
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    return tmp_path_factory.mktemp("config")
+def folder() -> Iterator[pathlib.Path]:
+    """A short name, for a problem repeats only so much of one."""
+    with tempfile.TemporaryDirectory() as name:
+        yield pathlib.Path(name)
 
 
 def load_file(folder: pathlib.Path, content: str, **variables: str) -> Loaded:
