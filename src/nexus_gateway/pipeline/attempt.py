@@ -73,7 +73,10 @@ class Attempt(msgspec.Struct):
         failure: UpstreamError | None = None
         outcome = CANCELLED  # what stands if this task is cancelled while it waits
         handed_over = False
+        screened = self.arrival.screened
         try:
+            if screened is not None and self.endpoint.upstream.traits.mask:
+                self.call, self.restorer = screened.call, screened.restorer()
             reply = await self.endpoint.upstream.send(self._request())
             self.status = reply.status
             self.head_at_s = self.bounds.clock()
@@ -102,10 +105,7 @@ class Attempt(msgspec.Struct):
                     self._settle(outcome, failure)
 
     def _request(self) -> UpstreamRequest:
-        arrival, traits = self.arrival, self.endpoint.upstream.traits
-        if arrival.screened is not None and traits.mask:
-            self.call, self.restorer = arrival.screened.call, arrival.screened.restorer()
-        call = self.call
+        call, arrival, traits = self.call, self.arrival, self.endpoint.upstream.traits
         return UpstreamRequest(
             call.operation,
             self.model,
