@@ -9,11 +9,12 @@ A request for inference whose caller has left has its task cancelled, so that th
 import asyncio
 import socket
 import struct
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from nexus_gateway.config.runtime import Timeouts
+from nexus_gateway.core.outbox import Outbox, Outgoing
 
 from .asgi import DataPlane
 from .direct import DirectWire
@@ -39,6 +40,9 @@ class Serving(Protocol):
     def for_operators(self) -> bool: ...
 
     @property
+    def outbox(self) -> Outbox: ...
+
+    @property
     def data_plane(self) -> DataPlane | None: ...
 
 
@@ -56,9 +60,9 @@ class Connection(HttpToolsProtocol):
         self._unsent_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
         transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
-        self._outlet = Outlet(transport)
+        super().connection_made(cast(asyncio.Transport, Outgoing(transport, self._serving.outbox)))
+        self._outlet = Outlet(self.transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_write_timer()

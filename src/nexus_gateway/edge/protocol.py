@@ -91,7 +91,7 @@ class GatewayProtocol(Connection):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         client = self.client[0] if self.client is not None else None
-        self._line = Line(transport, self.flow, client, self.server_state, self.on_response_complete)
+        self._line = Line(self.transport, self.flow, client, self.server_state, self.on_response_complete)
 
     # ---- what arrives
 

@@ -24,6 +24,7 @@ import uvicorn
 from uvicorn.server import HANDLED_SIGNALS
 
 from nexus_gateway.config.runtime import Timeouts
+from nexus_gateway.core.outbox import Outbox
 
 from .asgi import DataPlane
 from .connection import Serving
@@ -56,6 +57,7 @@ class GatewayServer(uvicorn.Server):
         self.timeouts = timeouts
         self.draining = False
         self.listeners: list[Listener] = []
+        self.outbox: Outbox
         self.ops_listeners: list[Listener] = []
         self._app = app
         self._sockets = sockets
@@ -93,6 +95,7 @@ class GatewayServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
+        self.outbox = Outbox(self._loop.call_soon)
         await self._unless_forced(self.lifespan.startup())
         if self.force_exit or self.lifespan.should_exit:
             self.should_exit = True
@@ -197,3 +200,7 @@ class ForOperators:
     @property
     def draining(self) -> bool:
         return self._server.draining
+
+    @property
+    def outbox(self) -> Outbox:
+        return self._server.outbox

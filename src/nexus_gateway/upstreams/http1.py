@@ -21,6 +21,7 @@ from nexus_gateway.core.errors import (
     UpstreamTimeout,
     UpstreamTruncated,
 )
+from nexus_gateway.core.outbox import Outbox, Outgoing
 
 from .http1_parser import UNLIMITED, AnswerParser
 
@@ -46,6 +47,9 @@ class Home(Protocol):
     def name(self) -> str:
         """The upstream's."""
         ...
+
+    @property
+    def outbox(self) -> Outbox: ...
 
     def welcome(self, connection: "Connection") -> None:
         """It is free for the next request."""
@@ -150,7 +154,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, home: Home, loop: asyncio.AbstractEventLoop) -> None:
         self._home = home
         self._loop = loop
-        self._transport: asyncio.Transport
+        self._transport: Outgoing
         self._parser = AnswerParser()
         self._reply: HttpReply | None = None
         self._is_whole = False  # the reply is woken once, when everything is there
@@ -222,7 +226,7 @@ class Connection(asyncio.Protocol):
     # ---- called by the loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
+        self._transport = Outgoing(cast(asyncio.Transport, transport), self._home.outbox)
         raw = transport.get_extra_info("socket")
         if raw is not None:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -232,6 +236,9 @@ class Connection(asyncio.Protocol):
         reply = self._reply
         if reply is None:
             self._abort()  # bytes that answer no request
+            return
+        if self._is_used and self._transport.is_holding:  # nor do these: the request has not left
+            self._fail(reply, StaleConnection())
             return
         parser = self._parser
         parser.feed(data)

@@ -11,6 +11,7 @@ from typing import Final, cast
 
 from nexus_gateway.config.runtime import ProxySpec
 from nexus_gateway.core.errors import UpstreamAuthError, UpstreamConnectError, UpstreamDnsError, UpstreamTimeout
+from nexus_gateway.core.outbox import Outbox
 
 from .http1 import CLOCK_SLACK_S, Connection
 from .tunnel import ProxyRefused, connect_request, open_tunnel
@@ -48,6 +49,7 @@ class ConnectionPool:
         self._tls = tls
         self._connect_timeout_s = connect_timeout_s
         self._loop = asyncio.get_running_loop()
+        self.outbox = Outbox(self._loop.call_soon)
         self._open: set[Connection] = set()
         self._free: dict[Connection, float] = {}  # free since when; the newest is last
         self._sweeper: asyncio.TimerHandle | None = None
