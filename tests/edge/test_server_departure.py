@@ -113,6 +113,26 @@ async def test_what_an_abandoned_request_still_writes_goes_nowhere() -> None:
         assert await caller.read_to_end() == b""
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+async def test_what_was_written_when_the_client_half_closes_still_reaches_it(*, stream: bool) -> None:
+    async def say_all_as_it_goes(call: Call) -> None:
+        await call.wire.read_body(100)
+        if stream:
+            await call.wire.start(200, [])
+            await call.wire.write(b"one")
+            await call.wire.finish(b"two")
+        else:
+            await call.answer(200, b"onetwo")
+        caller.half_close(at_once=True)  # which the server hears before the turn ends in which it answered
+
+    app = SmallApp(say_all_as_it_goes)
+    async with serving(app, PATIENT) as served, Caller(served.port) as caller:
+        await caller.send(REQUEST)
+        assert (await caller.receive()).body == b"onetwo"
+        assert await caller.read_to_end() == b""
+        assert (await app.begun.get()).ending == "answered"
+
+
 async def test_nothing_is_left_of_many_who_leave_and_nothing_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     app = SmallApp(hang_in_stream)
     async with serving(app, PATIENT) as served, AsyncExitStack() as stack:

@@ -39,6 +39,7 @@ class Caller:
     def __init__(self, port: int, *, receive_buffer: int | None = None) -> None:
         self._port = port
         self._receive_buffer = receive_buffer
+        self._raw: socket.socket
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter
 
@@ -53,6 +54,7 @@ class Caller:
             raw.close()
             raise
         limit = self._receive_buffer or 1 << 20
+        self._raw = raw
         self._reader, self._writer = await asyncio.open_connection(sock=raw, limit=limit)
         return self
 
@@ -65,9 +67,12 @@ class Caller:
         self._writer.write(data)
         await self._writer.drain()
 
-    def half_close(self) -> None:
-        """Send nothing more, but read on."""
-        self._writer.write_eof()
+    def half_close(self, *, at_once: bool = False) -> None:
+        """Send nothing more, but read on. `at_once`: not in the loop's next turn."""
+        if at_once:
+            self._raw.shutdown(socket.SHUT_WR)
+        else:
+            self._writer.write_eof()
 
     def leave(self, *, reset: bool = False) -> None:
         if reset:

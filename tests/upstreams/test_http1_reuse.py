@@ -114,6 +114,101 @@ async def test_an_idle_connection_that_is_closed_or_speaks_is_dropped(farewell: 
         assert [len(peer.requests) for peer in server.peers] == [1, 1]
 
 
+UNASKED: Final = {
+    "a farewell": b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
+    "a farewell without an end": b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\n\r\n",
+    "an answer": plain(b"stray"),
+    "a stream": STREAM_HEAD + chunk(b"stray") + LAST_CHUNK,
+    "the begin of an answer": plain(b"stray")[:20],
+    "a word in between": b"HTTP/1.1 100 Continue\r\n\r\n",
+    "a line end": b"\r\n",
+    "no HTTP": b"\x15\x03\x01\x00\x02\x02\x28",
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+@pytest.mark.parametrize("closes", [False, True], ids=["and waits", "and closes"])
+@pytest.mark.parametrize("case", UNASKED)
+async def test_what_comes_as_an_idle_connection_is_taken_answers_no_request(
+    case: str, *, closes: bool, stream: bool
+) -> None:
+    """The request has not left yet. It is asked once, over a fresh connection, and the old one never hears of it."""
+
+    async def script(peer: Peer) -> None:
+        await answering(plain(b"first" if peer is server.peers[0] else b"fresh"))(peer)
+
+    async with relay(script) as (server, upstream):
+        assert await ask(upstream) == b"first"
+        old = server.peers[0]
+        heard = bytes(old.bytes_received)
+        if not (UNASKED[case] or closes):
+            return
+        await old.send(UNASKED[case])  # is in the kernel when this returns, and the loop has not turned since
+        if closes:
+            old.close()
+        assert await ask(upstream, stream=stream, body=b"[1]") == b"fresh"
+        await old.closed.wait()
+        assert old.bytes_received == heard
+        assert [peer.requests[-1].body for peer in server.peers] == [b"{}", b"[1]"]
+        assert [len(peer.requests) for peer in server.peers] == [1, 1]
+        assert (upstream.open_connections, upstream.free_connections) == (1, 1)
+
+
+async def test_of_many_connections_that_speak_as_they_are_taken_none_answers() -> None:
+    """One is taken by each request, and both go: a fresh connection is the last word."""
+    go = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.receive()
+        await go.wait()
+        await peer.send(plain(peer.requests[0].body))
+        await answering(plain(b"again"))(peer)
+
+    async with relay(script) as (server, upstream):
+        asking = [asyncio.ensure_future(ask(upstream, body=b"%d" % number)) for number in range(40)]
+        await (await server.peer(39)).received.wait()
+        go.set()
+        assert await asyncio.gather(*asking) == [b"%d" % number for number in range(40)]
+        old = list(server.peers)
+        for peer in old:
+            await peer.send(UNASKED["an answer"])
+        asking = [asyncio.ensure_future(ask(upstream, body=b"n%d" % number)) for number in range(40)]
+        assert await asyncio.gather(*asking) == [b"n%d" % number for number in range(40)]
+        assert [len(peer.requests) for peer in server.peers] == [1] * 80
+        assert upstream.open_connections == upstream.free_connections == 40
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+async def test_who_gives_up_in_the_turn_in_which_it_asked_leaves_nothing_behind(*, stream: bool) -> None:
+    async with relay(answering(plain(b"first"))) as (server, upstream):
+        await ask(upstream)
+        asking = asyncio.ensure_future(ask(upstream, stream=stream))
+        await asyncio.sleep(0)
+        assert (upstream.open_connections, upstream.free_connections) == (1, 0), "it has asked"
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        assert upstream.open_connections == 0
+        await server.peers[0].closed.wait()
+        assert await ask(upstream) == b"first"
+        assert [len(peer.requests) for peer in server.peers][1:] == [1]
+
+
+async def test_what_has_not_left_when_the_upstream_closes_never_leaves() -> None:
+    async with relay(answering(plain(b"first"))) as (server, upstream):
+        await ask(upstream)
+        heard = bytes(server.peers[0].bytes_received)
+        asking = asyncio.ensure_future(ask(upstream))
+        await asyncio.sleep(0)
+        await upstream.aclose()
+        with pytest.raises(UpstreamTruncated):
+            await asking
+        await server.peers[0].closed.wait()
+        assert server.peers[0].bytes_received == heard
+        assert upstream.open_connections == 0
+
+
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
 @pytest.mark.parametrize("begin", [b"", b"HTTP/1.1 200 OK\r\n"])
 async def test_a_caller_that_gives_up_closes_its_connection_at_once(begin: bytes, *, stream: bool) -> None:

@@ -71,6 +71,7 @@ class Connection(HttpToolsProtocol):
 
     def eof_received(self) -> None:
         """A client that half-closes counts as gone: before the first byte of an answer the two look alike."""
+        cast(Outgoing, self.transport).release()  # what was written before; the loop closes its transport behind us
         self._abandon()
 
     def _abandon(self) -> None:
