@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from nexus_gateway.config.runtime import Timeouts
+from nexus_gateway.core.errors import ModelNotFound
 from nexus_gateway.edge.framing import MAX_FIELDS, MAX_HEAD_BYTES, MAX_TARGET_BYTES, MAX_UNFRAMED_BYTES
 from nexus_gateway.edge.protocol import ANSWERED, MAX_AHEAD_BYTES, MAX_DISCARDED_BYTES
 from tests.support.http_client import Caller
@@ -321,6 +322,31 @@ async def test_requests_before_one_that_is_refused_are_answered() -> None:
         assert await caller.read_to_end() == b""
 
 
+@pytest.mark.parametrize("between", [b"", get(path=b"/between")], ids=["at once", "behind another"])
+@pytest.mark.parametrize("case", ["no host", "TLS", "target without a path", "two lengths"])
+async def test_what_is_sent_ahead_of_a_refusal_is_refused_for_its_own_fault(case: str, between: bytes) -> None:
+    may_answer = asyncio.Event()
+
+    async def refuse(call: Call) -> None:
+        await may_answer.wait()
+        raise ModelNotFound("No.")  # the answer is written while this is being handled
+
+    app = SmallApp(refuse)
+    async with serving(app, PATIENT) as served, Caller(served.port) as caller:
+        await caller.send(post(b"1"))
+        await app.begun.get()
+        connection: Any = next(iter(served.server.server_state.connections))
+        await caller.send(between + NOT_UNDERSTOOD[case])
+        await until(lambda: connection._ahead)
+        may_answer.set()
+        assert (await caller.receive()).status == 404
+        if between:
+            assert (await caller.receive()).json()["path"] == "/between"
+        refusal = await caller.receive()
+        assert (refusal.status, refusal.json()["error"]["code"]) == (400, "invalid_request")
+        assert await caller.read_to_end() == b""
+
+
 async def test_an_answer_that_has_begun_is_cut_when_its_request_turns_out_bad() -> None:
     async def too_early(call: Call) -> None:
         await call.wire.start(200, [])
@@ -365,6 +391,17 @@ async def test_what_is_too_large_is_refused_and_the_refusal_can_be_read(case: st
         answer = await caller.receive()
         assert (answer.status, answer.headers["connection"]) == (status, "close")
         assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+        assert await caller.read_to_end() == b""
+
+
+@pytest.mark.parametrize("case", ["target", "value", "endless fields", "too many fields", "a whole head with a body"])
+@pytest.mark.parametrize("before", [get(), post(b"1"), post(b"1" * 60_000)], ids=["usual", "direct", "a long body"])
+async def test_what_is_too_large_is_refused_wherever_it_begins(case: str, before: bytes) -> None:
+    sent, status = TOO_LARGE[case]
+    async with serving(SmallApp(), PATIENT) as served, Caller(served.port) as caller:
+        await caller.send(before + sent)
+        assert (await caller.receive()).status == 200
+        assert (await caller.receive()).status == status
         assert await caller.read_to_end() == b""
 
 

@@ -98,7 +98,9 @@ class GatewayProtocol(Connection):
     def data_received(self, data: bytes) -> None:
         if self._is_reading_body:
             self._unframed_bytes += len(data)
-        elif self._running is not None:  # not parsed before its turn, so that a client's leaving is still seen
+        elif (
+            self._running is not None or self._ahead
+        ):  # not parsed before its turn, so that a client's leaving is still seen
             self._ahead += data
             if len(self._ahead) > MAX_AHEAD_BYTES:
                 self.flow.pause_reading()
@@ -128,7 +130,7 @@ class GatewayProtocol(Connection):
             if self._is_reading_body:
                 if self._unframed_bytes > MAX_UNFRAMED_BYTES:
                     self._refuse(unframed_too_large())
-            elif self._head_bytes > MAX_HEAD_BYTES:
+            elif self._head_bytes > 2 * MAX_HEAD_BYTES:  # twice, for one that began uncounted
                 self._refuse(head_too_large())
 
     # ---- the parser's callbacks
@@ -136,7 +138,9 @@ class GatewayProtocol(Connection):
     def on_message_begin(self) -> None:
         self.url = b""
         self.headers = []
-        self._head_bytes = self._head_bytes or 1  # it may follow other bytes: from here on there is part of a head
+        self._head_bytes = (
+            self._head_bytes or MAX_HEAD_BYTES + 1
+        )  # behind other bytes: its size is looked at when whole
 
     def on_url(self, url: bytes) -> None:
         self.url += url
@@ -263,11 +267,16 @@ class GatewayProtocol(Connection):
             self._start_asgi_task(*self.pipeline.pop())
         elif self._refusal is not None:
             self._refuse(self._refusal)
+        elif self._ahead:  # in a turn of its own: an exception that is handled here would stand in for the parser's
+            self.loop.call_soon(self._take_ahead)
         else:
             self.flow.resume_reading()
-            if self._ahead:
-                ahead, self._ahead = self._ahead, b""
-                self.data_received(ahead)
+
+    def _take_ahead(self) -> None:
+        ahead, self._ahead = self._ahead, b""
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+            self.data_received(ahead)
 
     def _forget(self) -> None:
         self.cycle = ANSWERED  # type: ignore[assignment]  # all that is asked of one
