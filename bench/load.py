@@ -103,9 +103,9 @@ def cpu_time_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def request_of(tag: bytes, stream: bool) -> bytes:
+def request_of(tag: bytes, stream: bool, prompt: str = PROMPT) -> bytes:
     body = msgspec.json.encode(
-        {"model": "bench", "stream": stream, "messages": [{"role": "user", "content": PROMPT}], "user": tag.decode()}
+        {"model": "bench", "stream": stream, "messages": [{"role": "user", "content": prompt}], "user": tag.decode()}
     )
     head = (
         f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\nx-api-key: {KEY}\r\n"

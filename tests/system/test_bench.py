@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from bench import kinds, upstream, worker
+from bench import kinds, memory, upstream, worker
 from bench.load import Order, Sample, measure
 from bench.upstream import PLAIN, TAG, Connection
 
@@ -38,6 +38,16 @@ async def test_right_answers_are_counted(stream: bool) -> None:
 async def test_an_answer_of_somebody_else_is_wrong() -> None:
     sample = await load_on(CrossedConnection)
     assert sample.wrong > 0
+
+
+@pytest.mark.anyio
+async def test_nor_is_memory_told_of_such_answers() -> None:
+    server = await asyncio.get_running_loop().create_server(CrossedConnection, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    await memory.Caller(port, 2, stream=False).ask()
+    with pytest.raises(ValueError, match="somebody else"):
+        await memory.Caller(port, 3, stream=False).ask()
+    server.close()
 
 
 @pytest.mark.anyio

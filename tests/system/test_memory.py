@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from bench.memory import measure
 
 from tests.support.http_client import Caller, Received, chat
 from tests.support.process import Process, served
@@ -23,6 +24,7 @@ DEV = {"x-api-key": "dev-key"}
 LIMIT_BYTES = 48 * MB
 SLOW, IDLE = 50, 2000
 IDLE_BYTES = 150 * MB // 10_000  # of each
+OPEN, OPEN_BYTES = 200, 32 << 10  # of each; the goal is 25 MB for 1,000
 
 
 class Memory:
@@ -144,3 +146,8 @@ async def test_idle_connections_cost_little_and_others_are_served(world: World) 
             await stack.enter_async_context(Caller(world.gateway.port))
         assert (await ask(world.gateway, "mock")).status == 200
         assert memory.most_bytes() < IDLE * IDLE_BYTES
+
+
+async def test_open_streams_cost_little() -> None:
+    figures = await measure(OPEN)
+    assert 0 < figures.open - figures.idle < OPEN * OPEN_BYTES, figures
