@@ -16,8 +16,9 @@ from nexus_gateway.core.model import Operation
 from .linear import prefixer
 
 _NOISE: Final = b" \t\r\n,:0123456789.+-Eaeflnrstu"  # between strings: all but brackets
+_JOINTS: Final = frozenset((b":", b": ", b",", b", "))  # what stands between most strings: no bracket
 _BLANKS: Final = b" \t\r\n"
-_SPACES: Final = frozenset((b" ", b"\t", b"\r", b"\n"))
+_COLON: Final = ord(":")
 _BACKSLASH: Final = ord("\\")
 _QUOTE: Final = ord('"')
 _STRING: Final = prefixer(r'(?s)(?:[^"\\]|\\.)*')
@@ -80,42 +81,39 @@ _BODIES: Final = {
 
 def scan(body: bytes, operation: Operation) -> Iterator[Token]:
     """The strings to look into, from left to right."""
-    find = body.find
+    find, index = body.find, body.index
     stack: list[Node | None] = []
     value: Node | None = _BODIES[operation]
-    holder: Node | None = None  # of the object or array that we are in
+    holder: Node | None = None  # of the object or array that we are in: None when nothing in it is scanned
     at, size = 0, len(body)
     while at < size:
         quote = find(b'"', at, at + _BREATH_BYTES)
-        stop = quote if quote >= 0 else min(at + _BREATH_BYTES, size)
-        for sign in body[at:stop].translate(None, _NOISE):
-            if sign in _OPENING:
-                stack.append(holder)
-                holder = value
-            elif stack:
-                value = holder = stack.pop()
+        between = body[at:quote] if quote >= 0 else body[at : at + _BREATH_BYTES]
+        if between not in _JOINTS:
+            for sign in between.translate(None, _NOISE):
+                if sign in _OPENING:
+                    stack.append(holder)
+                    holder = value
+                else:
+                    value = holder = stack.pop()
         if quote < 0:
-            at = stop
+            at += len(between)
             yield at, at, Kind.NOTHING
             continue
         at = quote + 1
-        end = find(b'"', at)
-        if end < 0:
-            raise ValueError("a string without an end")
+        end = index(b'"', at)
         if body[end - 1] == _BACKSLASH:
             end = at
             while body[end] != _QUOTE:
                 end = _string_end(body, end)
                 yield end, end, Kind.NOTHING
-        follows = body[end + 1 : end + 2]
-        if follows == b":" or (follows in _SPACES and _is_key(body, end + 2)):
-            if holder is None:
-                value = None
-            else:
+        if holder is not None:
+            follows = body[end + 1]
+            if follows == _COLON or (follows in _BLANKS and _is_key(body, end + 2)):
                 key = body[at:end]
                 value = holder.members.get(_unescape(key) if b"\\" in key else key, holder.every)
-        elif value is not None and value.kind is not None:
-            yield at, end, value.kind
+            elif value is not None and value.kind is not None:
+                yield at, end, value.kind
         at = end + 1
 
 
