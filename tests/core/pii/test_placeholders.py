@@ -21,7 +21,7 @@ def test_two_values_never_share_a_name_even_when_names_are_short(values: list[tu
     names = Placeholders(keyed_digest(b"salt"), "k", id_chars=chars)
     given_: dict[tuple[str, bytes], bytes] = {}
     for type_, normal in values:
-        name = names.known(type_, normal) or names.name(type_, normal, repr((type_, normal)))
+        name = names.name(type_, normal, repr((type_, normal)))
         assert given_.setdefault((type_, normal), name) == name
     assert len(set(given_.values())) == len(given_) == len(names.table)
     assert all(names.table[name.decode()] == repr(value) for value, name in given_.items())

@@ -135,10 +135,8 @@ class Masker:
                 for hits in self._windows(body, first, last, window_bytes, is_suspect=first <= suspect_at):
                     for hit in hits if strings is None else _placed(hits, strings, body):
                         start, end, rule, normal = hit
-                        name = names.known(rule.type, normal)
-                        if name is None:
-                            raw = body[start:end]
-                            name = names.name(rule.type, normal, _original(raw, kind) if b"\\" in raw else raw.decode())
+                        raw = body[start:end]
+                        name = names.name(rule.type, normal, _original(raw, kind) if b"\\" in raw else raw.decode())
                         if strings is not None and strings.is_bare(start):
                             name = b'\\"%b\\"' % name
                         pieces += body[done:start], name
@@ -158,8 +156,7 @@ class Masker:
         pieces: list[bytes] = []
         done = 0
         for start, end, rule, normal in self._hits_of(raw):
-            name = names.known(rule.type, normal) or names.name(rule.type, normal, raw[start:end].decode())
-            pieces += raw[done:start], name
+            pieces += raw[done:start], names.name(rule.type, normal, raw[start:end].decode())
             done = end
         pieces.append(raw[done:])
         return MaskedText(b"".join(pieces).decode(), names.table, names.counts)
@@ -177,7 +174,7 @@ class Masker:
         for start, stop, rule, normal in self._hits_of(raw if ahead >= len(raw) else raw[: _boundary(raw, ahead, end)]):
             if start >= end:
                 break
-            pieces += raw[done:start], names.known(rule.type, normal) or names.name(rule.type, normal, "")
+            pieces += raw[done:start], names.name(rule.type, normal, "")
             done = stop
         pieces.append(raw[done:end])
         return b"".join(pieces).decode(), max(done, end) == len(raw)

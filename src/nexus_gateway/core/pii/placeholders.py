@@ -39,39 +39,33 @@ class Placeholders:
     Two spellings of one value share a name; the first one is what it turns into again.
     """
 
-    __slots__ = ("_digest", "_id_chars", "_names", "_prefix", "_prefixes", "counts", "table")
+    __slots__ = ("_digest", "_given", "_id_chars", "_principal", "counts", "table")
 
     def __init__(self, digest: Callable[[bytes], bytes], principal: str, id_chars: int = ID_CHARS) -> None:
         self._digest = digest
-        self._prefix = principal.encode()
+        self._principal = principal.encode()
         self._id_chars = id_chars
-        self._prefixes: dict[str, bytes] = {}
-        self._names: dict[tuple[str, bytes], bytes] = {}
+        self._given: dict[str, tuple[bytes, dict[bytes, bytes]]] = {}  # by type: what is hashed first, names by value
         self.table: dict[str, str] = {}
         self.counts: dict[str, int] = {}
 
-    def known(self, type_: str, normal: bytes) -> bytes | None:
-        """The name that this value has already; counts it."""
-        name = self._names.get((type_, normal))
-        if name is not None:
-            self.counts[type_] += 1
-        return name
-
     def name(self, type_: str, normal: bytes, original: str) -> bytes:
-        """A name for a value that has none yet."""
-        prefix = self._prefixes.get(type_)
-        if prefix is None:
-            prefix = self._begin(type_)
-        name = self._make(type_, prefix + normal, original)
-        self._names[type_, normal] = name
+        """The value's name, new or known; counts it."""
+        given = self._given.get(type_)
+        if given is None:
+            given = self._begin(type_)
+        prefix, names = given
         self.counts[type_] += 1
+        name = names.get(normal)
+        if name is None:
+            name = names[normal] = self._make(type_, prefix + normal, original)
         return name
 
-    def _begin(self, type_: str) -> bytes:
-        """What is hashed before the values of a type."""
+    def _begin(self, type_: str) -> tuple[bytes, dict[bytes, bytes]]:
         self.counts[type_] = 0
-        prefix = self._prefixes[type_] = b"%b\0%b\0" % (self._prefix, type_.encode())
-        return prefix
+        given: tuple[bytes, dict[bytes, bytes]] = (b"%b\0%b\0" % (self._principal, type_.encode()), {})
+        self._given[type_] = given
+        return given
 
     def _make(self, type_: str, message: bytes, original: str) -> bytes:
         id_ = self._digest(message).translate(_FIVE_BITS).decode("ascii")
