@@ -54,7 +54,7 @@ Find: TypeAlias = Callable[[bytes], list[Hit]]
 class Number:
     """A run of digits with separators, as a shape found it. What costs is worked out when it is first asked for."""
 
-    __slots__ = ("_free", "_groups", "_labelled", "digits", "end", "piece", "start", "text")
+    __slots__ = ("_free", "_groups", "_labelled", "digits", "end", "is_plain", "piece", "start", "text")
 
     def __init__(self, text: bytes, start: int, end: int, piece: bytes, digits: bytes) -> None:
         self.text = text
@@ -62,6 +62,7 @@ class Number:
         self.end = end
         self.piece = piece
         self.digits = digits
+        self.is_plain = len(digits) == len(piece)  # nothing stands between them
         self._groups: tuple[int, ...] | None = None
         self._free: bool | None = None
         self._labelled: bool | None = None
@@ -72,11 +73,6 @@ class Number:
         if self._groups is None:
             self._groups = tuple(map(len, self.piece.translate(AS_GROUPS).split()))
         return self._groups
-
-    @property
-    def is_plain(self) -> bool:
-        """Digits only, nothing between them."""
-        return len(self.digits) == len(self.piece)
 
     @property
     def is_free(self) -> bool:
@@ -99,8 +95,8 @@ class Number:
 
     def _stands_alone(self) -> bool:
         start, end, text = self.start, self.end, self.text
-        left, right = text[max(0, start - 1) : start], text[end : end + 1]
-        if left in _OPEN and right in _OPEN:
+        left, right = text[start - 1 : start], text[end : end + 1]
+        if left in _OPEN and (right in _OPEN or (right == b"," and not self.is_plain)):
             return True
         before, after = text[max(0, start - 12) : start], text[end : end + 12]
         if left.isdigit() or right.isdigit():

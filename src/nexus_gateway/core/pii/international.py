@@ -146,7 +146,7 @@ def _check_card(number: Number) -> Hit | None:
     ):
         return None
     if not number.is_free or (
-        number.is_labelled_otherwise and number.is_plain and not number.near(_CARD_WORDS, 60, 40)
+        number.is_plain and number.is_labelled_otherwise and not number.near(_CARD_WORDS, 60, 40)
     ):
         return None
     return (number.start, end, _CARD, digits)

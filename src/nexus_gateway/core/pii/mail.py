@@ -9,7 +9,7 @@ Labels are of one script each, so that the particle behind `kim@example.comìž…ë‹
 from typing import Final
 
 from .evidence import Detector, Hit, Rule
-from .linear import has, searcher, spans
+from .linear import has, searcher
 
 _LATIN: Final = r"A-Za-z0-9\x{c0}-\x{24f}"
 _HANGUL: Final = r"\x{ac00}-\x{d7a3}"
@@ -46,9 +46,18 @@ _EMAIL: Final = Rule("email", "EMAIL", "mailbox and domain")
 
 
 def _find_mail(text: bytes) -> list[Hit]:
-    first = max(0, text.find(b"@") - _LONGEST_BYTES)
-    last = min(len(text), text.rfind(b"@") + _LONGEST_BYTES)
-    return [hit for start, end in spans(_ADDRESS, text, first, last) if (hit := _judge(text, start, end))]
+    last_sign = text.rfind(b"@")
+    at, last = max(0, text.find(b"@") - _LONGEST_BYTES), min(len(text), last_sign + _LONGEST_BYTES)
+    hits = []
+    while at <= last_sign:
+        start, end = _ADDRESS(text, at, last)[0]
+        if start < 0:
+            break
+        hit = _judge(text, start, end)
+        if hit is not None:
+            hits.append(hit)
+        at = end
+    return hits
 
 
 def _judge(text: bytes, start: int, end: int) -> Hit | None:
@@ -64,7 +73,7 @@ def _judge(text: bytes, start: int, end: int) -> Hit | None:
         return None
     if not domain.isascii():
         domain = domain.decode().lower().encode()
-    return (start, end, _EMAIL, b"%b@%b" % (text[start:at], domain))
+    return (start, end, _EMAIL, text[start : at + 1] + domain)
 
 
 def _local_start(text: bytes, start: int, at: int) -> int:
