@@ -69,7 +69,7 @@ class Detection:
     Raises ValueError for an unknown name, BadPattern for a pattern that is none.
     """
 
-    __slots__ = ("_checks", "_finders", "_shapes", "_tables", "_words", "custom", "hints")
+    __slots__ = ("_checks", "_finders", "_shapes", "_tables", "_words", "hints")
 
     def __init__(self, names: Iterable[str], custom: Iterable[CustomPattern] = ()) -> None:
         names = frozenset(names)
@@ -83,8 +83,8 @@ class Detection:
         self._checks = _by_length_and_begin(chosen)
         self._words = _by_lead(chosen)
         self._tables = [detector.table for detector in chosen if detector.table]
-        self._finders = [(detector.sign, detector.find) for detector in chosen if detector.find]
-        self.custom = tuple(_compile(pattern) for pattern in custom)
+        self._finders = [(b"", _compile(pattern)) for pattern in custom]
+        self._finders += [(detector.sign, detector.find) for detector in chosen if detector.find]
         self.hints = tuple(
             dict.fromkeys(
                 [*numbers, *open_shapes, *(hint for detector in chosen for hint in detector.hints or detector.shapes)]
@@ -93,49 +93,49 @@ class Detection:
 
     def find(self, text: bytes) -> list[Hit]:
         """All hits in folded text, from left to right; no two overlap."""
-        found = [hits for find in self.custom if (hits := find(text))]
-        found += [hits for sign, find in self._finders if sign in text and (hits := find(text))]
-        if self._shapes is not None and (hits := self._find_shapes(self._shapes, text)):
-            found.append(hits)
-        if len(found) < 2:
-            return found[0] if found else []
-        return _united(text, [hit for hits in found for hit in hits])
+        hits: list[Hit] = []
+        for sign, find in self._finders:
+            if sign in text:
+                hits += find(text)
+        if self._shapes is not None:
+            shaped = self._find_shapes(self._shapes, text)
+            if not hits:
+                return shaped
+            hits += shaped
+        return hits if _are_apart(hits) else _united(text, hits)
 
     def _find_shapes(self, search: Search, text: bytes) -> list[Hit]:
         hits = []
         at, size = 0, len(text)
-        judge = self._judge
         while at < size:
             start, end = search(text, at, size)[0]
             if start < 0:
                 break
-            lead = text[start]
-            if lead == _UNDERSCORE:
+            if text[start] == _UNDERSCORE:
                 start += 1
-                lead = text[start]
             length = end - start
-            if length == _DATE_BYTES and text[start + 4] == _HYPHEN == text[start + 7] and lead in DIGITS:
+            if length == _DATE_BYTES and text[start + 4] == _HYPHEN == text[start + 7] and text[start] in DIGITS:
                 at = end  # a date, as most numbers with hyphens are; no other begins within
             elif length >= _SHORTEST_TABLE and _is_table(text, start, end):
                 for table in self._tables:
                     hits += table(text, start, end)
                 at = end
-            elif (hit := judge(text, start, end, lead)) is not None:
-                hits.append(hit)
-                at = hit[1]
             else:
-                at = _behind(text, start, end)
+                hit = self._judge_number(text, start, end) or self._judge(text, start, end)
+                if hit is None:
+                    at = _behind(text, start, end)
+                else:
+                    hits.append(hit)
+                    at = hit[1]
         return hits
 
-    def _judge(self, text: bytes, start: int, end: int, lead: int) -> Hit | None:
-        if lead in _NUMBER_LEADS:
-            hit = self._judge_number(text, start, end)
-            if hit is not None:
+    def _judge(self, text: bytes, start: int, end: int) -> Hit | None:
+        """What is not a number as it stands."""
+        lead = text[start]
+        if lead in _NUMBER_LEADS and text[end : end + 1] in _GOES_ON:
+            wide_end = _WIDE(text, start, len(text))[0][1]
+            if wide_end > end and (hit := self._judge_number(text, start, wide_end)) is not None:
                 return hit
-            if text[end : end + 1] in _GOES_ON:
-                wide_end = _WIDE(text, start, len(text))[0][1]
-                if wide_end > end and (hit := self._judge_number(text, start, wide_end)) is not None:
-                    return hit
         for word in self._words.get(lead, ()):
             hit = word(text, start, end)
             if hit is not None:
@@ -187,6 +187,16 @@ def _by_lead(chosen: Iterable[Detector]) -> Mapping[int, list[Word]]:
             for lead in detector.leads:
                 words.setdefault(lead, []).append(detector.word)
     return words
+
+
+def _are_apart(hits: list[Hit]) -> bool:
+    """Whether they stand in order, and none reaches into the next."""
+    end = 0
+    for start, stop, _, _ in hits:
+        if start < end:
+            return False
+        end = stop
+    return True
 
 
 def _united(text: bytes, hits: list[Hit]) -> list[Hit]:
