@@ -95,10 +95,15 @@ def test_a_repeated_key_is_refused(layout: str, twice: bytes) -> None:
         parse_call(Operation.CHAT, body)
 
 
-@given(fillers=st.integers(0, 12), length=st.integers(0, 24), spaces=st.sampled_from(["", " ", "\n "]))
-def test_no_length_hides_a_repeated_key(fillers: int, length: int, spaces: str) -> None:
-    """The room that spaces would take may hold a second `model`, whatever stands in it."""
-    rest = "".join(f',"{number:x}":0' for number in range(fillers))
+@given(
+    fillers=st.integers(0, 12),
+    character=st.sampled_from(["", "\\b", "\\f", "\\u0007", "\\u001f", "\\\\", "\\/", "\x7f", "é", "😀"]),
+    length=st.integers(0, 24),
+    spaces=st.sampled_from(["", " ", "\n "]),
+)
+def test_no_length_hides_a_repeated_key(fillers: int, character: str, length: int, spaces: str) -> None:
+    """The room that spaces would take, or a longer way to write a key, may hold a second `model`."""
+    rest = "".join(f',"{character * number}{number:x}":0' for number in range(fillers))
     for first in (f'"{"x" * length}"', "1" * (length + 1)):
         body = f'{spaces}{{"model":{first},"model":"m","messages":[]{rest}}}'.encode()
         with pytest.raises(MalformedRequest, match="twice"):

@@ -25,6 +25,7 @@ _OUTPUT_LIMITS: Final = ("max_tokens", "max_completion_tokens")
 _NULL: Final = msgspec.Raw(b"null")
 _ARRAY_BEGIN: Final = ord("[")
 
+_encode: Final = msgspec.json.Encoder().encode
 _members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _flag: Final = msgspec.json.Decoder(bool | None).decode
 _array: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -107,7 +108,7 @@ def read_members(body: bytes) -> Members:
             raise MalformedRequest(f"The request body is not valid UTF-8 (at byte {exc.start}).") from exc
     try:
         members = _members(body)
-        if not (_fills(members, body) or _fills(members, body.strip())):
+        if not _fills(members, body.strip()):
             _refuse_repeated_keys(body)
     except msgspec.ValidationError as exc:
         raise MalformedRequest("The request body must be a JSON object.") from exc
@@ -161,11 +162,8 @@ def _fills(members: Members, body: bytes) -> bool:
     Without spaces the size tells, for there is no shorter way to write them. With a space behind every colon and comma
     the size alone does not: a short repeated member has room in as many spaces.
     """
-    count = len(members)
-    compact = 1 + 4 * count + sum(map(len, members)) + sum(map(len, members.values()))
-    if len(body) == compact:
-        return True
-    return len(body) == compact + 2 * count - 1 and body == _spaced(members)
+    spaces = len(body) - len(_encode(members))
+    return spaces == 0 or (spaces == 2 * len(members) - 1 and body == _spaced(members))
 
 
 def _spaced(members: Members) -> bytes:
