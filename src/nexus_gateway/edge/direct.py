@@ -107,12 +107,9 @@ class DirectWire:
         self._failure = error
         self.set()
 
-    async def run_asgi(self, exchanges: Exchanges) -> None:
-        try:
-            await exchanges.exchange(*self._request, self)
-        finally:
-            if not (self.response_complete or self.disconnected):
-                self._line.transport.abort()
+    def run_asgi(self, exchanges: Exchanges) -> Coroutine[Any, Any, None]:
+        operation, headers, fields = self._request
+        return exchanges.exchange(operation, headers, fields, self)
 
     # ---- for the exchange
 

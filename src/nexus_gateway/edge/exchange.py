@@ -8,10 +8,10 @@ Touches:  the caller, by its wire.
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Final
 
-from nexus_gateway.core.errors import BodyTooLarge, Draining, GatewayError, InternalError, drop_trace
+from nexus_gateway.core.errors import BodyTooLarge, Draining, GatewayError, InternalError
 from nexus_gateway.core.model import CallRecord
 from nexus_gateway.observe.base import Observer
 from nexus_gateway.pipeline.arrival import Answer, Arrival
@@ -69,10 +69,16 @@ class Exchange:
                 await self._send_stream(answer, answer.body)
             else:
                 headers = [_JSON, *answer.headers]
-                await self._send_whole(200, headers, answer.body)
+                self._head(200, headers, answer.body)
+                await wire.answer(200, headers, answer.body)
         except GatewayError as error:
-            drop_trace(error)
             await self._fail(error)
+        except TooMuch:
+            await self._fail(
+                BodyTooLarge(
+                    f"The request body is over the limit of {self._max_body_bytes} bytes (GATEWAY_MAX_BODY_BYTES)."
+                )
+            )
         except ClientGone:
             wire.gone = True
         except asyncio.CancelledError:
@@ -91,18 +97,10 @@ class Exchange:
             if answer is not None and answer.served is not None:
                 answer.served(record.error_code is None and not record.client_gone)
 
-    async def _read_body(self) -> bytes:
-        limit = self._max_body_bytes
-        try:
-            if int(self._fields.get(b"content-length", 0)) > limit:
-                raise TooMuch
-            body = await self._wire.read_body(limit)
-            self._record.body_at_s = time.monotonic()
-            return body
-        except TooMuch:
-            raise BodyTooLarge(
-                f"The request body is over the limit of {limit} bytes (GATEWAY_MAX_BODY_BYTES)."
-            ) from None
+    def _read_body(self) -> Awaitable[bytes]:
+        if int(self._fields.get(b"content-length", 0)) > self._max_body_bytes:
+            raise TooMuch
+        return self._wire.read_body(self._max_body_bytes)
 
     async def _send_stream(self, answer: Answer, stream: EventStream) -> None:
         record, wire = self._record, self._wire
@@ -126,17 +124,16 @@ class Exchange:
         if self._head_sent:
             await self._wire.finish(render_event(error))
         else:
-            await self._send_whole(*render(error))
+            status, headers, body = render(error)
+            self._head(status, headers, body)
+            await self._wire.answer(status, headers, body)
 
-    async def _send_whole(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-        self._record.response_bytes = len(body)
-        headers.append((b"content-length", b"%d" % len(body)))
-        self._head(status, headers)
-        await self._wire.answer(status, headers, body)
-
-    def _head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        """Complete the headers and note the moment."""
+    def _head(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes | None = None) -> None:
+        """Complete the headers, of a stream if there is no `body`, and note the moment."""
         record = self._record
+        if body is not None:
+            record.response_bytes = len(body)
+            headers.append((b"content-length", b"%d" % len(body)))
         headers.append((b"x-request-id", record.request_id.encode("ascii")))
         if record.verdict is not None:
             headers += limit_headers("requests", record.verdict)

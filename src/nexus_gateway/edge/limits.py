@@ -13,8 +13,12 @@ _NAMES: Final = {
 
 def limit_headers(resource: str, verdict: Verdict) -> list[tuple[bytes, bytes]]:
     """`resource` is "requests" or "tokens"."""
-    names = _NAMES[resource]
-    return list(zip(names, (b"%d" % verdict.limit, b"%d" % verdict.remaining, duration(verdict.reset_s)), strict=True))
+    limit, remaining, reset = _NAMES[resource]
+    return [
+        (limit, b"%d" % verdict.limit),
+        (remaining, b"%d" % verdict.remaining),
+        (reset, duration(verdict.reset_s)),
+    ]
 
 
 def duration(seconds: float) -> bytes:

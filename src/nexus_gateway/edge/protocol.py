@@ -93,11 +93,6 @@ class GatewayProtocol(Connection):
         client = self.client[0] if self.client is not None else None
         self._line = Line(self.transport, self.flow, client, self.server_state, self.on_response_complete)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        self.cycle = ANSWERED  # type: ignore[assignment]
-        del self._line  # which refers to us as well: what is no circle goes at once, and waits for no collection
-
     # ---- what arrives
 
     def data_received(self, data: bytes) -> None:
@@ -256,7 +251,12 @@ class GatewayProtocol(Connection):
         self._running = cycle
         task = self._task = self.loop.create_task(cycle.run_asgi(app))
         self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        task.add_done_callback(self._on_task_done)
+
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        if task is self._task and self._running is not None:  # it ended without an end of its answer
+            self.transport.abort()
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1

@@ -43,7 +43,10 @@ class Admission:
             cost = estimate.cost
             if principal.clamps_output:
                 cost = Cost(cost.tokens, estimate.prompt + call.choices)
-        decision = await self._store.admit(principal, cost, self._clock())
+        now_s = self._clock()
+        decision = self._store.admit_at_once(principal, cost, now_s)
+        if decision is None:
+            decision = await self._store.admit(principal, cost, now_s)
         if decision.hold is None:
             self._refuse(decision, estimate, record)
         self._note(decision, record)

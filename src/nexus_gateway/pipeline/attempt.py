@@ -80,11 +80,14 @@ class Attempt(msgspec.Struct):
             reply = await self.endpoint.upstream.send(self._request())
             self.status = reply.status
             self.head_at_s = self.bounds.clock()
+            if reply.status != 200:
+                raise await self._failure(reply)
             if self.call.stream:
                 answer = await self._read_stream(reply, sketch)
                 handed_over = True
             else:
-                answer = await self._read_plain(reply, sketch)
+                self._require_json(reply)
+                answer = self._whole(reply, await reply.read_all(self.bounds.max_answer_bytes), sketch)
             outcome = OK
             return answer
         except UpstreamError as exc:
@@ -116,12 +119,11 @@ class Attempt(msgspec.Struct):
             self.deadline_s,
         )
 
-    async def _read_plain(self, reply: Reply, sketch: Sketch | None) -> Answer:
-        if reply.status != 200:
-            raise await self._failure(reply)
+    def _require_json(self, reply: Reply) -> None:
         if "json" not in reply.headers.get("content-type", "").lower():
             raise self._invalid("an answer that is not JSON")
-        body = await reply.read_all(self.bounds.max_answer_bytes)
+
+    def _whole(self, reply: Reply, body: bytes, sketch: Sketch | None) -> Answer:
         usage = read_answer(self.call.operation, body, self.endpoint.name)
         if usage is not None:
             self.arrival.record.usage = usage
@@ -134,8 +136,6 @@ class Attempt(msgspec.Struct):
         return Answer(_told(reply.headers), body)
 
     async def _read_stream(self, reply: Reply, sketch: Sketch | None) -> Answer:
-        if reply.status != 200:
-            raise await self._failure(reply)
         if not reply.headers.get("content-type", "").lower().startswith("text/event-stream"):
             raise self._invalid("an answer that is not an event stream")
         call, name = self.call, self.endpoint.name

@@ -10,9 +10,9 @@ free; asking the same one again waits (full jitter) and needs its retry budget.
 import asyncio
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from nexus_gateway.core.body import read_user
 from nexus_gateway.core.breaker import Outcome, outcome_of
@@ -24,7 +24,6 @@ from nexus_gateway.core.errors import (
     UpstreamRateLimited,
     UpstreamStarting,
     UpstreamTimeout,
-    drop_trace,
 )
 from nexus_gateway.core.health import Fleet
 from nexus_gateway.core.model import Call, Principal
@@ -38,7 +37,7 @@ from .arrival import Answer, Arrival
 from .attempt import Attempt
 from .bounds import Bounds
 from .endpoint import Bound, Endpoint, tightest
-from .shadow import Shadow
+from .shadow import Mirror, Shadow
 
 UNKNOWN_WAIT_S: Final = 5.0  # what a caller is told when nobody knows: isolated by hand, or failing its checks
 
@@ -66,9 +65,9 @@ class Executor:
         self._ways = {name: _ways_of(route, endpoints) for name, route in table.routes.items()}
         self._tell_routing = tell_routing
 
-    async def execute(self, call: Call, route: Route, principal: Principal, arrival: Arrival) -> Answer:
-        """Raises the UpstreamError of the last attempt; CircuitOpen or a kind that says more when there was nobody to
-        ask."""
+    def execute(self, call: Call, route: Route, principal: Principal, arrival: Arrival) -> Coroutine[Any, Any, Answer]:
+        """The answer, to be awaited. Raises the UpstreamError of the last attempt; CircuitOpen or a kind that says more
+        when there was nobody to ask."""
         now_s = self._bounds.clock()
         sticky_key = None if route.sticky is None else _sticky_key(route.sticky, call, principal, arrival)
         roll = roll_of(next(self._rolls[route.name])) if len(route.targets) > 1 else 0.0
@@ -77,14 +76,8 @@ class Executor:
             raise self._nobody(chosen.drawn, chosen.wait_s, now_s)
         mirror = self._shadow.choose(call, arrival) if self._shadow is not None else None
         if mirror is None:
-            return await self._walk(call, route, chosen, arrival, now_s, None)
-        try:
-            answer = await self._walk(call, route, chosen, arrival, now_s, mirror.sketch)
-        except BaseException:
-            mirror.served(False)
-            raise
-        answer.served = mirror.served
-        return answer
+            return self._walk(call, route, chosen, arrival, now_s, None)
+        return _mirrored(self._walk(call, route, chosen, arrival, now_s, mirror.sketch), mirror)
 
     async def _walk(
         self, call: Call, route: Route, chosen: Plan, arrival: Arrival, now_s: float, sketch: Sketch | None
@@ -129,7 +122,6 @@ class Executor:
             except UpstreamError as exc:
                 if not may_move_on(exc):
                     raise
-                drop_trace(exc)
                 if failure is None or not isinstance(exc, UpstreamBusy | UpstreamStarting):
                     failure = exc
                 if isinstance(exc, UpstreamTimeout) or outcome_of(exc, stream=stream) is Outcome.NEUTRAL:
@@ -167,6 +159,17 @@ class Executor:
         if all(self._fleet[name].is_starting(now_s) for name in names):
             return self.endpoints[names[0]].starting(wait_s)
         return CircuitOpen("No upstream for this model can be asked just now.", retry_after_s=wait_s)
+
+
+async def _mirrored(walk: Coroutine[Any, Any, Answer], mirror: Mirror) -> Answer:
+    """The mirror hears how the request that it copies was served."""
+    try:
+        answer = await walk
+    except BaseException:
+        mirror.served(False)
+        raise
+    answer.served = mirror.served
+    return answer
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ For:      one place that reads as that sentence; each step is a file beside it.
 Touches:  nothing itself.
 """
 
+import time
 from collections.abc import Mapping
 from typing import Final
 
@@ -53,11 +54,14 @@ class Pipeline:
         record.client = self.authenticator.address_of(arrival.client, arrival.headers)
         if self._audit is not None and self._audit.refuses:
             raise AuditUnavailable("Requests are not served while the audit log cannot be written.")
-        principal = await self.authenticator.authenticate(arrival.headers, arrival.fields, arrival.client)
+        principal = self.authenticator.recognise(arrival.headers, arrival.fields)
+        if principal is None:
+            principal = await self.authenticator.authenticate(arrival.headers, arrival.fields, arrival.client)
         record.key_id, record.caller = principal.key_id, principal.label
         self._admission.look(principal, record)
         _require_json(arrival.fields)
         body = await arrival.read_body()
+        record.body_at_s = time.monotonic()
         record.request_bytes = len(body)
         call = parse_call(arrival.operation, body)
         record.stream, record.model = call.stream, call.model
@@ -66,7 +70,10 @@ class Pipeline:
         record.route = route.name
         arrival.call, arrival.hold = await self._admission.admit(principal, call, record)
         if self._screen is not None:
-            arrival.screened = await self._screen.screen(arrival.call, principal, record)
+            if self._screen.takes_steps(arrival.call):
+                arrival.screened = await self._screen.screen_in_steps(arrival.call, principal, record)
+            else:
+                arrival.screened = self._screen.screen(arrival.call, principal, record)
         return await self._executor.execute(arrival.call, route, principal, arrival)
 
     def finish(self, arrival: Arrival) -> None:

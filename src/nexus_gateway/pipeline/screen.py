@@ -43,30 +43,35 @@ class Screen:
         self._timeout_s = timeout_s
         self._clock = clock
 
-    async def screen(self, call: Call, principal: Principal, record: CallRecord) -> Screened | None:
+    def takes_steps(self, call: Call) -> bool:
+        """Whether the call is too large for `screen`."""
+        return self._masker.needs_steps(call.body)
+
+    def screen(self, call: Call, principal: Principal, record: CallRecord) -> Screened | None:
         """None when there is nothing to hide. Raises MaskingFailed."""
         deadline_s = self._clock() + self._timeout_s
-        if self._masker.needs_steps(call.body):
-            masked = await self._mask_in_steps(call, principal, deadline_s)
-        else:
-            masked = self._masker.mask_body(call.body, call.operation, principal.key_id)
-            self._require_time(deadline_s)
-        if masked is None:
-            record.masked = _NONE_FOUND
-            return None
-        record.masked = dict(masked.counts)
-        return Screened(call, masked, self._policy)
+        masked = self._masker.mask_body(call.body, call.operation, principal.key_id)
+        self._require_time(deadline_s)
+        return self._screened(call, masked, record)
 
-    async def _mask_in_steps(self, call: Call, principal: Principal, deadline_s: float) -> Masked | None:
+    async def screen_in_steps(self, call: Call, principal: Principal, record: CallRecord) -> Screened | None:
+        """The same, giving the loop a turn after every few milliseconds."""
+        deadline_s = self._clock() + self._timeout_s
         steps = self._masker.mask_steps(call.body, call.operation, principal.key_id)
         while True:
             try:
                 next(steps)
             except StopIteration as done:
-                masked: Masked | None = done.value
-                return masked
+                return self._screened(call, done.value, record)
             self._require_time(deadline_s)
             await asyncio.sleep(0)
+
+    def _screened(self, call: Call, masked: Masked | None, record: CallRecord) -> Screened | None:
+        if masked is None:
+            record.masked = _NONE_FOUND
+            return None
+        record.masked = dict(masked.counts)
+        return Screened(call, masked, self._policy)
 
     def _require_time(self, deadline_s: float) -> None:
         if self._clock() > deadline_s:

@@ -21,6 +21,10 @@ class LimitStore(Protocol):
         """The refusal that is already certain, without asking anyone; consumes nothing. None: ask `admit`."""
         ...
 
+    def admit_at_once(self, principal: Principal, cost: Cost, now_s: float) -> Decision | None:
+        """The same as `admit`, where it takes no waiting. None: it does."""
+        ...
+
     async def admit(self, principal: Principal, cost: Cost, now_s: float) -> Decision:
         """Reserve a request, its tokens and a slot together, or refuse and consume nothing.
 

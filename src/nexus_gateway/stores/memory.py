@@ -27,6 +27,9 @@ class MemoryLimitStore:
         return None if account is None else account.look(principal, now_s)
 
     async def admit(self, principal: Principal, cost: Cost, now_s: float) -> Decision:
+        return self.admit_at_once(principal, cost, now_s)
+
+    def admit_at_once(self, principal: Principal, cost: Cost, now_s: float) -> Decision:
         if principal.is_unlimited:
             return Decision(hold=Hold.of(principal, 0))
         return self._accounts.open(principal.key_id, now_s).admit(principal, cost, now_s)
