@@ -31,6 +31,7 @@ _WEIGHED: Final = tuple(  # what each group of three digits adds: a look-up cost
     for at in (0, 3, 6, 9)
 )
 _DAYS: Final = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+_DAYS_OF_YEAR: Final = frozenset(b"%02d%02d" % (month + 1, day + 1) for month in range(12) for day in range(_DAYS[month]))
 _CENTURY: Final = {ord(str(digit)): 1900 if digit in (1, 2, 5, 6) else 2000 for digit in range(1, 9)}
 _CENTURY.update({ord("9"): 1800, ord("0"): 1800})
 
@@ -41,10 +42,11 @@ def _check_registration(detector: str, centuries: bytes) -> Check:
 
     def check(number: Number) -> Hit | None:
         digits = number.digits
-        if digits[6] not in centuries or digits[2:4] > b"12" or digits[4:6] > b"31":
+        day = digits[2:6]
+        if digits[6] not in centuries or day not in _DAYS_OF_YEAR:
             return None
         year = _CENTURY[digits[6]] + int(digits[:2])
-        if year > LAST_BIRTH_YEAR or not _is_date(year, int(digits[2:4]), int(digits[4:6])):
+        if year > LAST_BIRTH_YEAR or (day == b"0229" and not isleap(year)):
             return None
         if number.groups not in _REGISTRATION_GROUPS or not number.is_free:
             return None
@@ -103,12 +105,6 @@ def _is_company_number(digits: bytes) -> bool:
         return False
     odd, even = sum(digits[0:12:2]) - 48 * 6, sum(digits[1:12:2]) - 48 * 6
     return (-odd - 2 * even) % 10 == digits[12] - 48
-
-
-def _is_date(year: int, month: int, day: int) -> bool:
-    if not 1 <= month <= 12 or not 1 <= day <= _DAYS[month - 1]:
-        return False
-    return month != 2 or day < 29 or isleap(year)
 
 
 _REGISTRATION_SHAPE: Final = LEFT + r"\d{6}(?: {0,2}- {0,2}| {1,2})\d{7}"

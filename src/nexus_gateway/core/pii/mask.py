@@ -5,7 +5,7 @@ For:      a body in which placeholders stand for the caller's values, byte for b
 Touches:  nothing. Salt and choice of detectors are brought.
 """
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, NamedTuple
@@ -93,21 +93,15 @@ class Masker:
 
         `body` is valid JSON; it takes up to half a second per megabyte, so larger bodies belong to `mask_steps`.
         """
+        if self.needs_steps(body):
+            return _finish(self.mask_steps(body, operation, principal_id))
         suspect_at = 0
-        if self._suspects is not None and not self.needs_steps(body):
+        if self._suspects is not None:
             suspect_at = self._suspects(body, 0, len(body))[0][0]
             if suspect_at < 0:
                 return None
-        window = (
-            WINDOW_BYTES if self.needs_steps(body) else WHOLE_BYTES
-        )  # no pause is wanted: no text is looked at twice
-        steps = self._steps(body, operation, principal_id, window, suspect_at)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as done:
-                masked: Masked | None = done.value
-                return masked
+        # No pause is wanted: no text is looked at twice.
+        return _finish(self._steps(body, operation, principal_id, WHOLE_BYTES, suspect_at))
 
     def needs_steps(self, body: bytes) -> bool:
         """Whether `mask_body` would take longer than an event loop should stand still."""
@@ -205,12 +199,15 @@ class Masker:
 
     def _windows(
         self, body: bytes, start: int, end: int, window_bytes: int = WINDOW_BYTES, *, is_suspect: bool = False
-    ) -> Generator[list[Hit], None, None]:
-        """The hits in a part of the body, in its own positions. Neither splits an escape nor a character."""
-        if end - start <= window_bytes + LONGEST_BYTES:
-            is_clean = not is_suspect and self._is_clean(body, start, end)
-            yield [] if is_clean else self._find(body[start:end], start)
-            return
+    ) -> Iterable[list[Hit]]:
+        """The hits in a part of the body, in its own positions, window by window."""
+        if end - start > window_bytes + LONGEST_BYTES:
+            return self._window_by_window(body, start, end, window_bytes)
+        is_clean = not is_suspect and self._is_clean(body, start, end)
+        return ([] if is_clean else self._find(body[start:end], start),)
+
+    def _window_by_window(self, body: bytes, start: int, end: int, window_bytes: int) -> Iterator[list[Hit]]:
+        """None splits an escape nor a character."""
         at = covered = start
         while at < end:
             stop = end if end - at <= window_bytes + LONGEST_BYTES else _boundary(body, at + window_bytes, at)
@@ -246,6 +243,15 @@ class Masker:
         if not offset:
             return hits
         return [(start + offset, end + offset, rule, normal) for start, end, rule, normal in hits]
+
+
+def _finish(steps: Generator[None, None, Masked | None]) -> Masked | None:
+    try:
+        while True:
+            next(steps)
+    except StopIteration as done:
+        masked: Masked | None = done.value
+        return masked
 
 
 def _placed(hits: list[Hit], strings: InnerStrings, body: bytes) -> Generator[Hit, None, None]:

@@ -39,43 +39,34 @@ class Placeholders:
     Two spellings of one value share a name; the first one is what it turns into again.
     """
 
-    __slots__ = ("_digest", "_given", "_id_chars", "_principal", "counts", "table")
+    __slots__ = ("_digest", "_id_chars", "_names", "_principal", "counts", "table")
 
     def __init__(self, digest: Callable[[bytes], bytes], principal: str, id_chars: int = ID_CHARS) -> None:
         self._digest = digest
         self._principal = principal.encode()
         self._id_chars = id_chars
-        self._given: dict[str, tuple[bytes, dict[bytes, bytes]]] = {}  # by type: what is hashed first, names by value
+        self._names: dict[tuple[str, bytes], bytes] = {}
         self.table: dict[str, str] = {}
         self.counts: dict[str, int] = {}
 
     def name(self, type_: str, normal: bytes, original: str) -> bytes:
         """The value's name, new or known; counts it."""
-        given = self._given.get(type_)
-        if given is None:
-            given = self._begin(type_)
-        prefix, names = given
-        self.counts[type_] += 1
-        name = names.get(normal)
+        self.counts[type_] = self.counts.get(type_, 0) + 1
+        name = self._names.get((type_, normal))
         if name is None:
-            name = names[normal] = self._make(type_, prefix + normal, original)
+            name = self._names[type_, normal] = self._make(type_, normal, original)
         return name
 
-    def _begin(self, type_: str) -> tuple[bytes, dict[bytes, bytes]]:
-        self.counts[type_] = 0
-        given: tuple[bytes, dict[bytes, bytes]] = (b"%b\0%b\0" % (self._principal, type_.encode()), {})
-        self._given[type_] = given
-        return given
-
-    def _make(self, type_: str, message: bytes, original: str) -> bytes:
-        id_ = self._digest(message).translate(_FIVE_BITS).decode("ascii")
+    def _make(self, type_: str, normal: bytes, original: str) -> bytes:
+        hashed = self._digest(b"\0".join((self._principal, type_.encode(), normal)))
+        id_ = hashed.translate(_FIVE_BITS).decode()
         chars = self._id_chars
         name = f"[{type_}_{id_[:chars]}]"
         while name in self.table and chars < _MAX_CHARS:  # another value's, by chance
             chars = min(chars + _LONGER_BY, _MAX_CHARS)
             name = f"[{type_}_{id_[:chars]}]"
         self.table[name] = original
-        return name.encode("ascii")
+        return name.encode()
 
 
 class TypeNames(Placeholders):
@@ -83,5 +74,5 @@ class TypeNames(Placeholders):
 
     __slots__ = ()
 
-    def _make(self, type_: str, message: bytes, original: str) -> bytes:
+    def _make(self, type_: str, normal: bytes, original: str) -> bytes:
         return f"[{type_}]".encode()
