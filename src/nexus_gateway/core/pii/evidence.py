@@ -54,7 +54,7 @@ Find: TypeAlias = Callable[[bytes], list[Hit]]
 class Number:
     """A run of digits with separators, as a shape found it. What costs is worked out when it is first asked for."""
 
-    __slots__ = ("_free", "_groups", "_labelled", "digits", "end", "is_plain", "piece", "start", "text")
+    __slots__ = ("_groups", "_labelled", "digits", "end", "is_plain", "piece", "start", "text")
 
     def __init__(self, text: bytes, start: int, end: int, piece: bytes, digits: bytes) -> None:
         self.text = text
@@ -64,7 +64,6 @@ class Number:
         self.digits = digits
         self.is_plain = len(digits) == len(piece)  # nothing stands between them
         self._groups: tuple[int, ...] | None = None
-        self._free: bool | None = None
         self._labelled: bool | None = None
 
     @property
@@ -77,9 +76,11 @@ class Number:
     @property
     def is_free(self) -> bool:
         """Whether it stands for itself: not a part of a longer number, a UUID, a version, a decimal or an amount."""
-        if self._free is None:
-            self._free = self._stands_alone()
-        return self._free
+        start, end, text = self.start, self.end, self.text
+        left, right = text[start - 1 : start], text[end : end + 1]
+        if left in _OPEN and (right in _OPEN or (right == b"," and not self.is_plain)):
+            return True
+        return self._stands_alone(left, right)
 
     @property
     def is_labelled_otherwise(self) -> bool:
@@ -93,12 +94,8 @@ class Number:
         """Whether one of these words stands close by; distances in bytes, a Hangul syllable is three."""
         return is_near(self.text, self.start, self.end, words, before, after)
 
-    def _stands_alone(self) -> bool:
-        start, end, text = self.start, self.end, self.text
-        left, right = text[start - 1 : start], text[end : end + 1]
-        if left in _OPEN and (right in _OPEN or (right == b"," and not self.is_plain)):
-            return True
-        before, after = text[max(0, start - 12) : start], text[end : end + 12]
+    def _stands_alone(self, left: bytes, right: bytes) -> bool:
+        before, after = self.text[max(0, self.start - 12) : self.start], self.text[self.end : self.end + 12]
         if left.isdigit() or right.isdigit():
             return False
         if (left == b"-" or left.isalpha()) and not has(_PHONE_LABEL, before):

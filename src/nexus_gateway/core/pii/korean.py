@@ -31,7 +31,9 @@ _WEIGHED: Final = tuple(  # what each group of three digits adds: a look-up cost
     for at in (0, 3, 6, 9)
 )
 _DAYS: Final = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
-_DAYS_OF_YEAR: Final = frozenset(b"%02d%02d" % (month + 1, day + 1) for month in range(12) for day in range(_DAYS[month]))
+_DAYS_OF_YEAR: Final = frozenset(
+    b"%02d%02d" % (month + 1, day + 1) for month in range(12) for day in range(_DAYS[month])
+)
 _CENTURY: Final = {ord(str(digit)): 1900 if digit in (1, 2, 5, 6) else 2000 for digit in range(1, 9)}
 _CENTURY.update({ord("9"): 1800, ord("0"): 1800})
 
@@ -170,18 +172,19 @@ _REGIONS: Final = (
 )
 
 
+_BARE_LICENSE_GROUPS: Final = ((12,), (2, 10), (1,) * 12)
 _NAMED: Final = prefixer(_REGIONS)
 _HANGUL_LEADS: Final = b"\xea\xeb\xec\xed"  # first bytes of syllables in UTF-8
 
 
 def _check_license(number: Number) -> Hit | None:
-    if not b"11" <= number.digits[:2] <= b"28" or number.digits[:2] == b"27" or not number.is_free:
+    if not b"11" <= number.digits[:2] <= b"28" or number.digits[:2] == b"27":
         return None
-    if number.groups == (2, 2, 6, 2) and not number.is_labelled_otherwise:
-        return (number.start, number.end, _BY_CODE, number.digits)
-    if number.groups in ((12,), (2, 10), (1,) * 12) and number.near(_LICENSE_WORDS, 60, 40):
-        return (number.start, number.end, _BY_CODE, number.digits)
-    return None
+    if number.groups == (2, 2, 6, 2):
+        found = number.is_free and not number.is_labelled_otherwise
+    else:
+        found = number.groups in _BARE_LICENSE_GROUPS and number.is_free and number.near(_LICENSE_WORDS, 60, 40)
+    return (number.start, number.end, _BY_CODE, number.digits) if found else None
 
 
 def _judge_named_license(text: bytes, start: int, end: int) -> Hit | None:
@@ -248,7 +251,7 @@ _AREAS: Final = (b"031 032 033 041 042 043 044 051 052 053 054 055 061 062 063 0
 
 def _check_mobile(number: Number) -> Hit | None:
     digits = national(number.digits)
-    if not digits.startswith(b"01") or digits[2] not in b"016789":
+    if digits[:2] != b"01" or digits[2] not in b"016789":
         return None
     subscriber = len(digits) - 3
     if (subscriber != 8 and (subscriber != 7 or digits[2] == 48)) or not _is_phone_grouping(number.groups):

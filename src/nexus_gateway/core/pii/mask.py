@@ -8,7 +8,7 @@ Touches:  nothing. Salt and choice of detectors are brought.
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -31,6 +31,10 @@ LONGEST_SECRET_BYTES: Final = 18 << 10  # the same, when something reaches the e
 NEAR_THE_END_BYTES: Final = 128  # what ends so close to the end of what was searched may have been cut off there
 _LONGEST_ESCAPE: Final = 16
 _LONGEST_RUN: Final = 64  # of backslashes; a longer one is cut, which harms nothing as no identifier holds one
+
+
+Window: TypeAlias = tuple[int, list[Hit]]
+"""What was found in a part of a body: where the part begins, and hits whose positions count from there."""
 
 
 class Scope(Enum):
@@ -126,9 +130,11 @@ class Masker:
                 if last <= suspect_at:
                     continue
                 strings = InnerStrings(body, first, last) if kind is Kind.ARGUMENTS else None
-                for hits in self._windows(body, first, last, window_bytes, is_suspect=first <= suspect_at):
-                    for hit in hits if strings is None else _placed(hits, strings, body):
-                        start, end, rule, normal = hit
+                is_suspect = first <= suspect_at
+                for begin, found in self._windows(body, first, last, window_bytes, is_suspect=is_suspect):
+                    for start, end, rule, normal in found if strings is None else _placed(found, begin, strings, body):
+                        start += begin
+                        end += begin
                         raw = body[start:end]
                         name = names.name(rule.type, normal, _original(raw, kind) if b"\\" in raw else raw.decode())
                         if strings is not None and strings.is_bare(start):
@@ -193,31 +199,36 @@ class Masker:
 
     def _hits_of(self, raw: bytes) -> list[Hit]:
         try:
-            return [hit for hits in self._windows(raw, 0, len(raw), WHOLE_BYTES) for hit in hits]
+            return [
+                (begin + start, begin + end, rule, normal)
+                for begin, hits in self._windows(raw, 0, len(raw), WHOLE_BYTES)
+                for start, end, rule, normal in hits
+            ]
         except Exception as exc:
             raise MaskingFailed(f"The text could not be masked ({type(exc).__name__}).") from None
 
     def _windows(
         self, body: bytes, start: int, end: int, window_bytes: int = WINDOW_BYTES, *, is_suspect: bool = False
-    ) -> Iterable[list[Hit]]:
-        """The hits in a part of the body, in its own positions, window by window."""
+    ) -> Iterable[Window]:
+        """The hits in a part of the body, window by window."""
         if end - start > window_bytes + LONGEST_BYTES:
             return self._window_by_window(body, start, end, window_bytes)
         is_clean = not is_suspect and self._is_clean(body, start, end)
-        return ([] if is_clean else self._find(body[start:end], start),)
+        return ((start, [] if is_clean else self._find(body[start:end])),)
 
-    def _window_by_window(self, body: bytes, start: int, end: int, window_bytes: int) -> Iterator[list[Hit]]:
+    def _window_by_window(self, body: bytes, start: int, end: int, window_bytes: int) -> Iterator[Window]:
         """None splits an escape nor a character."""
         at = covered = start
         while at < end:
             stop = end if end - at <= window_bytes + LONGEST_BYTES else _boundary(body, at + window_bytes, at)
             covered = max(covered, at)
-            hits = [hit for hit in self._search(body, at, stop, (start, end)) if covered <= hit[0] < stop]
-            covered = hits[-1][1] if hits else covered
+            begin, hits = self._search(body, at, stop, (start, end))
+            hits = [hit for hit in hits if covered <= begin + hit[0] < stop]
+            covered = begin + hits[-1][1] if hits else covered
             at = stop
-            yield hits
+            yield begin, hits
 
-    def _search(self, body: bytes, at: int, stop: int, limits: tuple[int, int]) -> list[Hit]:
+    def _search(self, body: bytes, at: int, stop: int, limits: tuple[int, int]) -> Window:
         """Hits that begin between `at` and `stop`, and maybe some around."""
         first = max(limits[0], at - CONTEXT_BYTES)
         if first > limits[0]:
@@ -226,23 +237,19 @@ class Masker:
         for ahead in (LONGEST_BYTES, LONGEST_SECRET_BYTES):
             last = limits[1] if stop + ahead >= limits[1] else _boundary(body, stop + ahead, stop)
             if self._is_clean(body, first, last):
-                return []
-            hits = self._find(body[first:last], first)
-            if last == limits[1] or not any(hit[0] < stop and hit[1] > last - NEAR_THE_END_BYTES for hit in hits):
+                return first, []
+            hits = self._find(body[first:last])
+            most, near_the_end = stop - first, last - first - NEAR_THE_END_BYTES
+            if last == limits[1] or not any(hit[0] < most and hit[1] > near_the_end for hit in hits):
                 break
-        return hits
+        return first, hits
 
-    def _find(self, raw: bytes, offset: int) -> list[Hit]:
+    def _find(self, raw: bytes) -> list[Hit]:
         folded = Folded(raw)
         hits = self._detection.find(folded.text)
-        if folded.is_mapped:
-            spans = [folded.source_span(start, end) for start, end, _, _ in hits]
-            return [
-                (start + offset, end + offset, hit[2], hit[3]) for (start, end), hit in zip(spans, hits, strict=True)
-            ]
-        if not offset:
+        if not folded.is_mapped:
             return hits
-        return [(start + offset, end + offset, rule, normal) for start, end, rule, normal in hits]
+        return [(*folded.source_span(start, end), rule, normal) for start, end, rule, normal in hits]
 
 
 def _finish(steps: Generator[None, None, Masked | None]) -> Masked | None:
@@ -254,12 +261,12 @@ def _finish(steps: Generator[None, None, Masked | None]) -> Masked | None:
         return masked
 
 
-def _placed(hits: list[Hit], strings: InnerStrings, body: bytes) -> Generator[Hit, None, None]:
+def _placed(hits: list[Hit], begin: int, strings: InnerStrings, body: bytes) -> Iterator[Hit]:
     """The hits as the inner JSON allows them to be replaced: no string's border is crossed."""
     for start, end, rule, normal in hits:
-        places = strings.places(start, end)
+        places = strings.places(begin + start, begin + end)
         for first, last in places:
-            yield first, last, rule, normal if len(places) == 1 else body[first:last]
+            yield first - begin, last - begin, rule, normal if len(places) == 1 else body[first:last]
 
 
 def _boundary(body: bytes, at: int, floor: int) -> int:
