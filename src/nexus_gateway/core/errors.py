@@ -232,3 +232,14 @@ class UpstreamRejected(UpstreamError):
         self.type_ = type_
         self.code = code
         self.param = param
+
+
+def drop_trace(error: BaseException | None) -> None:
+    """Let go of the frames that a handled error came through, and those it came from.
+
+    They refer to it in turn, so that the whole request, body and all, would stay until a collection.
+    """
+    while error is not None and error.__traceback__ is not None:
+        error.__traceback__ = None
+        drop_trace(error.__cause__)
+        error = error.__context__

@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Mapping
 from typing import Final
 
-from nexus_gateway.core.errors import BodyTooLarge, Draining, GatewayError, InternalError
+from nexus_gateway.core.errors import BodyTooLarge, Draining, GatewayError, InternalError, drop_trace
 from nexus_gateway.core.model import CallRecord
 from nexus_gateway.observe.base import Observer
 from nexus_gateway.pipeline.arrival import Answer, Arrival
@@ -72,6 +72,7 @@ class Exchange:
                 self._head(200, headers, answer.body)
                 await wire.answer(200, headers, answer.body)
         except GatewayError as error:
+            drop_trace(error)
             await self._fail(error)
         except TooMuch:
             await self._fail(

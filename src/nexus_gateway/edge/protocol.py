@@ -93,6 +93,11 @@ class GatewayProtocol(Connection):
         client = self.client[0] if self.client is not None else None
         self._line = Line(self.transport, self.flow, client, self.server_state, self.on_response_complete)
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.cycle = ANSWERED  # type: ignore[assignment]
+        del self._line  # which refers to us as well: what is no circle goes at once, and waits for no collection
+
     # ---- what arrives
 
     def data_received(self, data: bytes) -> None:

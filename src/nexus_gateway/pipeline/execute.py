@@ -24,6 +24,7 @@ from nexus_gateway.core.errors import (
     UpstreamRateLimited,
     UpstreamStarting,
     UpstreamTimeout,
+    drop_trace,
 )
 from nexus_gateway.core.health import Fleet
 from nexus_gateway.core.model import Call, Principal
@@ -122,6 +123,7 @@ class Executor:
             except UpstreamError as exc:
                 if not may_move_on(exc):
                     raise
+                drop_trace(exc)
                 if failure is None or not isinstance(exc, UpstreamBusy | UpstreamStarting):
                     failure = exc
                 if isinstance(exc, UpstreamTimeout) or outcome_of(exc, stream=stream) is Outcome.NEUTRAL:

@@ -15,6 +15,7 @@ from nexus_gateway.core.errors import (
     UpstreamInvalidResponse,
     UpstreamTimeout,
     UpstreamTruncated,
+    drop_trace,
 )
 from nexus_gateway.core.pii.reply import ReplyRestorer
 from nexus_gateway.core.shadow_compare import Sketch
@@ -140,6 +141,7 @@ class EventStream:
                 f"Upstream '{self._upstream}' sent an event that is too long.", upstream=self._upstream
             )
         except (UpstreamTimeout, UpstreamTruncated) as failure:
+            drop_trace(failure)
             if self._judge.all_finished:
                 self._end()
             else:

@@ -155,7 +155,7 @@ class Connection(asyncio.Protocol):
         self._home = home
         self._loop = loop
         self._transport: Outgoing
-        self._parser = AnswerParser()
+        self._parser: AnswerParser
         self._reply: HttpReply | None = None
         self._is_whole = False  # the reply is woken once, when everything is there
         self._is_used = False  # it has brought an answer before
@@ -227,6 +227,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = Outgoing(cast(asyncio.Transport, transport), self._home.outbox)
+        self._parser = AnswerParser()
         raw = transport.get_extra_info("socket")
         if raw is not None:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -263,6 +264,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_closed = True
         self._end()
+        self._parser.close()
         if self._timer is not None:
             self._timer.cancel()
 

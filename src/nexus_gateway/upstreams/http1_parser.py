@@ -5,7 +5,7 @@ Touches:  nothing. httptools (llhttp) does the grammar, strict as it comes; what
 """
 
 import sys
-from typing import Final
+from typing import Any, Final
 
 import httptools
 
@@ -53,7 +53,7 @@ class AnswerParser:
     )
 
     def __init__(self) -> None:
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: Any = httptools.HttpResponseParser(self)
         self.start(0)
 
     def start(self, limit_bytes: int) -> None:
@@ -115,6 +115,10 @@ class AnswerParser:
         """The upstream sends no more. An answer without a length is complete by that."""
         if self.has_head and self._until_close and self.fault is None:
             self.complete = True
+
+    def close(self) -> None:
+        """Nothing more is fed. llhttp refers to us: what is no circle goes at once, and waits for no collection."""
+        self._parser = None
 
     def _refuse(self, fault: str) -> _RefusedError:
         self.fault = fault
