@@ -51,6 +51,7 @@ def saying(*pieces: bytes, hangs: bool = False) -> Script:
 Act = Callable[[Running, RawServer], Awaitable[None]]
 
 WELL: Final = answering(plain(ANSWER))
+STREAMS: Final = answering(STREAM_HEAD + EVENT + END)
 
 
 async def asks(running: Running, _upstream: RawServer) -> None:
@@ -88,12 +89,14 @@ class Case:
     act: Act
     script: Script = WELL
     settings: Mapping[str, str] = field(default_factory=dict)
+    others: str = ""  # upstreams
 
 
+SHADOW: Final = {"SHADOW_ENABLED": "true", "SHADOW_TARGET": "candidate", "SHADOW_PERCENT": "100"}
 CASES: Final = {
     "answered": Case(asks, WELL),
     "answered, upstream closes": Case(asks, saying(plain(ANSWER))),
-    "streamed": Case(streams, answering(STREAM_HEAD + EVENT + END)),
+    "streamed": Case(streams, STREAMS),
     "streamed, upstream closes": Case(streams, saying(STREAM_HEAD + EVENT + END)),
     "stream breaks": Case(streams, saying(STREAM_HEAD + EVENT)),
     "stream stalls": Case(streams, saying(STREAM_HEAD + EVENT, hangs=True)),
@@ -106,6 +109,8 @@ CASES: Final = {
     "caller leaves in stream": Case(leaves_in_stream, saying(STREAM_HEAD + EVENT, hangs=True)),
     "caller leaves before": Case(leaves_before, saying(hangs=True)),
     "too many": Case(asks, settings={"RATE_LIMIT_PER_MINUTE": "1"}),
+    "a mirrored request fails": Case(asks, WELL, SHADOW, ";candidate=mock://local?status=500"),
+    "a mirrored stream breaks": Case(streams, STREAMS, SHADOW, ";candidate=mock://local?fail_after=2"),
     "usual way": Case(sends(b"GET /healthz HTTP/1.1\r\nhost: g\r\nconnection: close\r\n\r\n")),
     "no host": Case(sends(b"GET / HTTP/1.1\r\n\r\n")),
     "no HTTP either": Case(sends(b"\x16\x03\x01\r\n\r\n")),
@@ -120,6 +125,7 @@ def alive() -> Counter[str]:
 async def over(running: Running) -> None:
     await running.idle()
     await until(lambda: not (running.server.server_state.connections or running.server.server_state.tasks))
+    await until(lambda: all(task.get_name() != "shadow" for task in asyncio.all_tasks()))
     for _ in range(5):
         await asyncio.sleep(0)  # what the loop itself has still to let go of
 
@@ -129,7 +135,7 @@ async def test_nothing_of_it_is_left(case: str) -> None:
     chosen = CASES[case]
     async with (
         RawServer(chosen.script) as upstream,
-        gateway({**SETTINGS, **chosen.settings}, f"m=http://127.0.0.1:{upstream.port}") as running,
+        gateway({**SETTINGS, **chosen.settings}, f"m=http://127.0.0.1:{upstream.port}{chosen.others}") as running,
     ):
         running.records.idle.set()  # for those that never become a request
         for _ in range(2):

@@ -14,10 +14,9 @@ import itertools
 import logging
 import time
 from collections import deque
-from contextlib import suppress
 from typing import Final
 
-from nexus_gateway.core.errors import UpstreamBusy, UpstreamError
+from nexus_gateway.core.errors import UpstreamBusy, UpstreamError, drop_trace
 from nexus_gateway.core.model import Call, CallRecord
 from nexus_gateway.core.shadow_compare import Comparison, Observed, Sketch, compare
 from nexus_gateway.observe.base import ShadowObserver
@@ -136,10 +135,12 @@ class Shadow:
         model = endpoint.upstream.traits.model or endpoint.name
         attempt = Attempt(bounds, call, arrival, endpoint, model, endpoint.attempt, permit)
         sketch = Sketch()
-        with suppress(UpstreamError):  # the attempt's record says how it ended, and that is compared
+        try:
             answer = await attempt.run(sketch)
             record.first_byte_at_s = bounds.clock()
             await self._read(answer)
+        except UpstreamError as failure:  # the attempt's record says how it ended, and that is compared
+            drop_trace(failure)
         comparison = compare(_observed(original, mirror.sketch), _observed(record, sketch))
         self._events.shadow_compared(comparison)
         _tell(original, endpoint.name, comparison)
