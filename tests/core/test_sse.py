@@ -1,7 +1,7 @@
 """Events come out alike, however the stream was cut and in whatever dialect it was written."""
 
 import json
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import pytest
 from hypothesis import given
@@ -60,6 +60,18 @@ def test_data_over_several_lines_is_one_event_in_one_line() -> None:
 )
 def test_what_holds_no_data_is_no_event(stream: bytes) -> None:
     assert read(stream, []) == []
+    assert read(b"data: 1\n\n" + stream, [9]) == [b"1"]
+
+
+lines = st.sampled_from(
+    [b"data: 1", b"data: ", b"data:", b"data: [DONE]", b"data", b": x", b"event: y", b"data: 2\r", b""]
+)
+
+
+@given(st.lists(st.lists(lines, min_size=1, max_size=3).map(b"\n".join), max_size=6))
+def test_pieces_that_end_where_events_do_give_what_the_whole_gives(blocks: list[bytes]) -> None:
+    pieces = [block + b"\n\n" for block in blocks]
+    assert read(b"".join(pieces), list(accumulate(map(len, pieces)))) == read(b"".join(pieces), [])
 
 
 def test_an_end_without_an_empty_line_is_still_an_event() -> None:

@@ -11,6 +11,7 @@ from typing import Final
 MAX_EVENT_BYTES: Final = 8 << 20  # an image in one delta; a longer line is a fault, not an answer
 DONE: Final = b"[DONE]"
 
+_LF: Final = ord("\n")
 _BOM: Final = b"\xef\xbb\xbf"
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
 
@@ -32,6 +33,8 @@ class EventSplitter:
 
     def feed(self, piece: bytes) -> list[bytes]:
         """The events that `piece` completed. Raises EventTooLong."""
+        if self._started and not (self._held or self._saw_cr) and _is_one_event(piece):
+            return [piece[6:-2]]
         if not self._started:
             piece = self._strip_bom(piece)
         if self._saw_cr or b"\r" in piece:
@@ -81,6 +84,14 @@ class EventSplitter:
             piece = piece[1:]
         self._saw_cr = piece.endswith(b"\r") if piece else self._saw_cr
         return _LINE_END.sub(b"\n", piece)
+
+
+def _is_one_event(piece: bytes) -> bool:
+    """Whether it is one event as most servers write it: all of it, in one line, and nothing else."""
+    end = len(piece) - 2
+    return (
+        piece.startswith(b"data: ") and end > 6 and piece.find(b"\n") == end and piece[-1] == _LF and b"\r" not in piece
+    )
 
 
 def _data_of(block: bytes) -> bytes:

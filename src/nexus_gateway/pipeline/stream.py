@@ -91,7 +91,10 @@ class EventStream:
     async def start(self, deadline_s: float) -> None:
         """Return once the first event is there, so that the head may go out. Raises what broke before it did."""
         while not (self._ready or self._ended):
-            await self._pull(deadline_s)
+            try:
+                self._take_in(await self._reply.read(deadline_s))
+            except UpstreamError as failure:
+                self._note(failure)
             if self._failure is not None and not self._ready:
                 raise self._failure
 
@@ -100,7 +103,10 @@ class EventStream:
         while not self._ready:
             if self._failure is not None:
                 raise self._failure
-            await self._pull(self._read_deadline_s())
+            try:
+                self._take_in(await self._reply.read(self._read_deadline_s()))
+            except UpstreamError as failure:
+                self._note(failure)
         given = self._ready[0] if len(self._ready) == 1 else b"".join(self._ready)
         self._ready.clear()
         return given
@@ -128,26 +134,25 @@ class EventStream:
             return self._grace_until_s
         return min(now_s + self._bounds.stream_idle.seconds, self._max_until_s)
 
-    async def _pull(self, deadline_s: float) -> None:
-        """Read once and take in what came. A fault is kept until the events before it have been given out."""
+    def _take_in(self, piece: bytes) -> None:
+        """What one read brought; nothing is the end. Raises UpstreamError for what is wrong with it."""
+        self._breaker.last_sign_of_life_s = self._bounds.clock()
         try:
-            piece = await self._reply.read(deadline_s)
-            self._breaker.last_sign_of_life_s = self._bounds.clock()
             self._take(self._splitter.feed(piece) if piece else self._splitter.finish())
-            if not (piece or self._ended):
-                self._end()
         except EventTooLong:
-            self._failure = UpstreamInvalidResponse(
+            raise UpstreamInvalidResponse(
                 f"Upstream '{self._upstream}' sent an event that is too long.", upstream=self._upstream
-            )
-        except (UpstreamTimeout, UpstreamTruncated) as failure:
-            drop_trace(failure)
-            if self._judge.all_finished:
-                self._end()
-            else:
-                self._failure = self._named(failure) if isinstance(failure, UpstreamTimeout) else failure
-        except UpstreamError as failure:
-            self._failure = failure
+            ) from None
+        if not (piece or self._ended):
+            self._end()
+
+    def _note(self, failure: UpstreamError) -> None:
+        """A fault is kept until the events before it have been given out. Behind a whole answer it is none."""
+        drop_trace(failure)
+        if isinstance(failure, UpstreamTimeout | UpstreamTruncated) and self._judge.all_finished:
+            self._end()
+        else:
+            self._failure = self._named(failure) if isinstance(failure, UpstreamTimeout) else failure
 
     def _take(self, events: list[bytes]) -> None:
         for data in events:
