@@ -26,7 +26,9 @@ HASH_MEMBER_BYTES: Final = len(b',"hash":""}') + 64
 
 Signature = Callable[[bytes], bytes]
 
-_encode: Final = msgspec.json.Encoder().encode
+_encoder: Final = msgspec.json.Encoder()
+_encode: Final = _encoder.encode
+_encode_lines: Final = _encoder.encode_lines
 
 
 class LoginsFailed(msgspec.Struct, tag_field="event", tag="audit_logins_failed", kw_only=True):
@@ -74,12 +76,16 @@ Entry = CallRecord | LoginsFailed | Gap
 
 def render(entry: Entry) -> bytes:
     """JSON of one entry, outside of any chain and without a newline."""
-    return _encode(audit_line_of(entry) if isinstance(entry, CallRecord) else entry)
+    return _encode(_told(entry))
 
 
 def render_lines(entries: list[Entry]) -> bytes:
     """A line for each, outside of any chain."""
-    return b"".join(render(entry) + b"\n" for entry in entries)
+    return _encode_lines([_told(entry) for entry in entries])
+
+
+def _told(entry: Entry) -> msgspec.Struct:
+    return audit_line_of(entry) if isinstance(entry, CallRecord) else entry
 
 
 def tell_bodies(entries: Iterable[Entry], is_behind: Callable[[], bool]) -> None:
