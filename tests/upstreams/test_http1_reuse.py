@@ -7,7 +7,7 @@ from typing import Final
 import pytest
 
 from nexus_gateway.core.errors import UpstreamConnectError, UpstreamTruncated
-from nexus_gateway.upstreams.http import HttpUpstream
+from nexus_gateway.upstreams.http import JOINED_BYTES, HttpUpstream
 from tests.support.raw_server import LAST_CHUNK, STREAM_HEAD, Peer, answering, chunk, plain
 from tests.support.upstream_calls import ask, relay, request, until
 
@@ -129,9 +129,10 @@ UNASKED: Final = {
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
 @pytest.mark.parametrize("closes", [False, True], ids=["and waits", "and closes"])
+@pytest.mark.parametrize("size_bytes", [3, JOINED_BYTES, 200_000])
 @pytest.mark.parametrize("case", UNASKED)
 async def test_what_comes_as_an_idle_connection_is_taken_answers_no_request(
-    case: str, *, closes: bool, stream: bool
+    case: str, size_bytes: int, *, closes: bool, stream: bool
 ) -> None:
     """The request has not left yet. It is asked once, over a fresh connection, and the old one never hears of it."""
 
@@ -147,10 +148,11 @@ async def test_what_comes_as_an_idle_connection_is_taken_answers_no_request(
         await old.send(UNASKED[case])  # is in the kernel when this returns, and the loop has not turned since
         if closes:
             old.close()
-        assert await ask(upstream, stream=stream, body=b"[1]") == b"fresh"
+        body = b"1" * size_bytes
+        assert await ask(upstream, stream=stream, body=body) == b"fresh"
         await old.closed.wait()
         assert old.bytes_received == heard
-        assert [peer.requests[-1].body for peer in server.peers] == [b"{}", b"[1]"]
+        assert [peer.requests[-1].body for peer in server.peers] == [b"{}", body]
         assert [len(peer.requests) for peer in server.peers] == [1, 1]
         assert (upstream.open_connections, upstream.free_connections) == (1, 1)
 

@@ -9,6 +9,7 @@ reader is scheduled, and whoever gives up late cuts nothing that is no longer th
 """
 
 import asyncio
+import select
 import socket
 from collections.abc import Mapping, Sequence
 from math import inf
@@ -174,6 +175,9 @@ class Connection(asyncio.Protocol):
         self._is_whole = limit_bytes is not None
         parser.start(UNLIMITED if limit_bytes is None else limit_bytes)
         reply = self._reply = HttpReply(self._home.name, self, parser.chunks, deadline_s)
+        if len(request) > 1 and self._is_used and self._has_unread():  # it would leave at once: see `data_received`
+            self._fail(reply, StaleConnection())
+            raise StaleConnection
         self._transport.writelines(request)
         waiter = reply.waiter = self.expect(deadline_s)
         try:
@@ -184,6 +188,12 @@ class Connection(asyncio.Protocol):
         if reply.failure is not None and not reply.status:
             raise reply.failure
         return reply
+
+    def _has_unread(self) -> bool:
+        """Whether something has come that the loop did not tell us of yet."""
+        poll = select.poll()
+        poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(poll.poll(0))
 
     # ---- called by the reply
 
