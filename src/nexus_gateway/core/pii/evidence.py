@@ -78,8 +78,11 @@ class Number:
         """Whether it stands for itself: not a part of a longer number, a UUID, a version, a decimal or an amount."""
         start, end, text = self.start, self.end, self.text
         left, right = text[start - 1 : start], text[end : end + 1]
-        if left in _OPEN and (right in _OPEN or (right == b"," and not self.is_plain)):
-            return True
+        if left in _OPEN:
+            if right in _OPEN:
+                return True
+            if right not in _JOINED and not self.is_plain and b"." not in self.piece:
+                return True  # only a sign behind it
         return self._stands_alone(left, right)
 
     @property

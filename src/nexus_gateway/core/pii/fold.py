@@ -122,6 +122,7 @@ class Folded:
         "_is_decoded",
         "_is_translated",
         "_marks",
+        "_placed",
         "_raw",
         "_read",
         "_source",
@@ -135,7 +136,6 @@ class Folded:
         if _needs_map(raw, 0, len(raw))[0] != NOWHERE:
             self.is_mapped = True
             self._raw = raw
-            self._counted = [0, 0, 0, 0]
             self._inner: Folded | None = None
             self._is_decoded = b"\\" in raw and self._decode()
             if self._is_decoded:
@@ -158,7 +158,6 @@ class Folded:
             if at >= 0:
                 return at, at + end - start
             self._is_decoded = False
-            self._counted = [0, 0, 0, 0]
             self._fold()
         if self._inner is not None:
             start, end = self._inner.source_span(start, end)
@@ -170,7 +169,7 @@ class Folded:
     def _decode(self) -> bool:
         """Read it as a JSON decoder does, if that makes one character of the folded text of each."""
         try:
-            decoded = _decode_string(b'"%b"' % self._raw)
+            decoded = _decode_string(b'"' + self._raw + b'"')
         except msgspec.DecodeError:
             return False
         text = decoded.encode()
@@ -181,23 +180,24 @@ class Folded:
                 return False
             text = decoded.encode()
         self.text = text
+        self._placed = (0, 0)
         return True
 
     def _place_of(self, start: int, end: int) -> int:
         """Where it stands in the source letter by letter, behind what was asked for before; -1 if it does not."""
-        known, raw_known, _, _ = self._counted
+        known, raw_known = self._placed
         at = self._raw.find(self.text[start:end], raw_known)
         if at < 0 or start < known:
             return -1
         try:
-            between = _decode_string(b'"%b"' % self._raw[raw_known:at])
+            between = _decode_string(b'"' + self._raw[raw_known:at] + b'"')
         except msgspec.DecodeError:
             return -1
         if self._is_translated:
             between = between.translate(_TABLE)
         if between.encode() != self.text[known:start]:
             return -1
-        self._counted[:2] = end, at + end - start
+        self._placed = (end, at + end - start)
         return at
 
     # ---- whatever else there is
@@ -223,6 +223,7 @@ class Folded:
             at = end
         pieces.append(marked[at:])
         self._source, self._marks, self._begins = source, marks, begins
+        self._counted = [0, 0, 0, 0]
         self.text = self._read = "".join(pieces).encode()
 
     def _peel(self, depth: int) -> None:
@@ -242,6 +243,7 @@ class Folded:
             at = end
         pieces.append(source[at:])
         self._source, self._marks, self._begins = source, marks, begins
+        self._counted = [0, 0, 0, 0]
         self._read = "".join(pieces).encode()
         self._inner = Folded(self._read, depth + 1)
         self.text = self._inner.text
