@@ -29,6 +29,9 @@ CONTEXT_BYTES: Final = 160  # before a window, for the words that a detector loo
 LONGEST_BYTES: Final = 320  # behind a window, for what begins in it
 LONGEST_SECRET_BYTES: Final = 18 << 10  # the same, when something reaches the end of that: keys and tokens
 NEAR_THE_END_BYTES: Final = 128  # what ends so close to the end of what was searched may have been cut off there
+_NOTHING: Final = Kind.NOTHING  # to look up a member of an enumeration takes Python 3.11 as long as a call
+_ARGUMENTS: Final = Kind.ARGUMENTS
+_EMBEDDINGS: Final = Operation.EMBEDDINGS
 _LONGEST_ESCAPE: Final = 16
 _LONGEST_RUN: Final = 64  # of backslashes; a longer one is cut, which harms nothing as no identifier holds one
 
@@ -83,14 +86,14 @@ class Finding(NamedTuple):
 class Masker:
     """Compiled once, at start-up: about half a second. Raises ValueError for an unknown detector or a bad pattern."""
 
-    __slots__ = ("_detection", "_digest", "_scope", "_suspects")
+    __slots__ = ("_detection", "_digest", "_is_global", "_suspects")
 
     def __init__(self, config: MaskingConfig) -> None:
         self._detection = Detection(config.detectors, config.custom)
         # An operator's pattern may match what no first look foresees, so everything is looked at closely.
         self._suspects = None if config.custom else suspect(self._detection.hints)
         self._digest = keyed_digest(config.salt)
-        self._scope = config.scope
+        self._is_global = config.scope is Scope.GLOBAL
 
     def mask_body(self, body: bytes, operation: Operation, principal_id: str) -> Masked | None:
         """None when there is nothing to mask. Raises MaskingFailed.
@@ -124,12 +127,12 @@ class Masker:
         done = 0
         try:
             for first, last, kind in scan(body, operation):
-                if kind is Kind.NOTHING:
+                if kind is _NOTHING:
                     yield
                     continue
                 if last <= suspect_at:
                     continue
-                strings = InnerStrings(body, first, last) if kind is Kind.ARGUMENTS else None
+                strings = InnerStrings(body, first, last) if kind is _ARGUMENTS else None
                 is_suspect = first <= suspect_at
                 for begin, found in self._windows(body, first, last, window_bytes, is_suspect=is_suspect):
                     for start, end, rule, normal in found if strings is None else _placed(found, begin, strings, body):
@@ -191,8 +194,8 @@ class Masker:
         return findings
 
     def _names(self, operation: Operation, principal_id: str) -> Placeholders:
-        kind = TypeNames if operation is Operation.EMBEDDINGS else Placeholders
-        return kind(self._digest, principal_id if self._scope is Scope.PRINCIPAL else "")
+        kind = TypeNames if operation is _EMBEDDINGS else Placeholders
+        return kind(self._digest, "" if self._is_global else principal_id)
 
     def _is_clean(self, body: bytes, start: int, end: int) -> bool:
         return self._suspects is not None and self._suspects(body, start, end)[0][0] < 0
@@ -285,7 +288,7 @@ def _boundary(body: bytes, at: int, floor: int) -> int:
 def _original(raw: bytes, kind: Kind) -> str:
     """The caller's own text, as a person would read it."""
     text: str = msgspec.json.decode(b'"' + raw + b'"')
-    if kind is Kind.ARGUMENTS and "\\" in text:
+    if kind is _ARGUMENTS and "\\" in text:
         try:
             text = msgspec.json.decode(f'"{text}"')
         except msgspec.DecodeError:  # not JSON after all

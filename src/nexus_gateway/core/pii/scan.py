@@ -98,7 +98,8 @@ def scan(body: bytes, operation: Operation) -> Iterator[Token]:
                     value = holder = stack.pop()
         if quote < 0:
             at += len(between)
-            yield at, at, Kind.NOTHING
+            if at < size:
+                yield at, at, Kind.NOTHING
             continue
         at = quote + 1
         end = index(b'"', at)
