@@ -36,6 +36,7 @@ from nexus_gateway.core.credentials import KeyRing, key_id_of
 from nexus_gateway.core.health import Fleet
 from nexus_gateway.core.jwt import Claims, OneKey
 from nexus_gateway.core.model import Operation
+from nexus_gateway.core.outbox import Outbox
 from nexus_gateway.core.pii import DEFAULT_DETECTORS, CustomPattern, Masker, MaskingConfig, Restoring, Scope
 from nexus_gateway.core.routing import compile_routes
 from nexus_gateway.core.tokens import Estimator
@@ -118,13 +119,17 @@ async def _load_litellm(runtime: Runtime) -> None:
         log.warning("litellm_unready", extra={"upstream": name, "cause": cause, "remedy": remedy})
 
 
-KINDS: Final[Mapping[str, Callable[[UpstreamSpec, Runtime], Upstream]]] = {
-    "http": lambda spec, runtime: HttpUpstream(spec, runtime.timeouts, max_answer_bytes=runtime.max_answer_bytes),
-    "https": lambda spec, runtime: HttpUpstream(spec, runtime.timeouts, max_answer_bytes=runtime.max_answer_bytes),
-    "grpc": _grpc_upstream,
-    "grpcs": _grpc_upstream,
-    "litellm": _litellm_upstream,
-    "mock": lambda spec, runtime: MockUpstream(spec),
+def _http_upstream(spec: UpstreamSpec, runtime: Runtime, answers: Outbox) -> Upstream:
+    return HttpUpstream(spec, runtime.timeouts, max_answer_bytes=runtime.max_answer_bytes, answers=answers)
+
+
+KINDS: Final[Mapping[str, Callable[[UpstreamSpec, Runtime, Outbox], Upstream]]] = {
+    "http": _http_upstream,
+    "https": _http_upstream,
+    "grpc": lambda spec, runtime, answers: _grpc_upstream(spec, runtime),
+    "grpcs": lambda spec, runtime, answers: _grpc_upstream(spec, runtime),
+    "litellm": lambda spec, runtime, answers: _litellm_upstream(spec, runtime),
+    "mock": lambda spec, runtime, answers: MockUpstream(spec),
 }
 
 
@@ -182,7 +187,8 @@ def build(
             tasks = Tasks()
             stack.push_async_callback(tasks.aclose)
             store = await open_store(runtime, metrics, tasks, stack)
-            pipeline = await open_pipeline(runtime, store, metrics, tasks, stack, random_salt, tracing)
+            app.outbox = Outbox(asyncio.get_running_loop().call_soon)
+            pipeline = await open_pipeline(runtime, store, metrics, tasks, stack, random_salt, tracing, app.outbox)
             if runtime.admin_key_digest is not None:
                 recent = Recent(metrics.totals, metrics.traffic.callers, time.monotonic)
                 tasks.spawn(recent.watch(), name="recent")
@@ -271,6 +277,7 @@ async def open_pipeline(
     stack: AsyncExitStack,
     random_salt: bytes,
     tracing: Tracing | None,
+    answers: Outbox,
 ) -> Pipeline:
     """Opens the upstreams on the running loop; `stack` closes them."""
     timeouts = runtime.timeouts
@@ -289,7 +296,7 @@ async def open_pipeline(
     mirrored = {}  # of each upstream, what the shadow would ask
     await _load_litellm(runtime)
     for spec in runtime.upstreams:
-        upstream = mirrored[spec.name] = KINDS[spec.kind](spec, runtime)
+        upstream = mirrored[spec.name] = KINDS[spec.kind](spec, runtime, answers)
         stack.push_async_callback(upstream.aclose)
         if tracing is not None:
             mirrored[spec.name] = traced(upstream, spec, is_mirror=True)

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 HELD_BYTES: Final = 64 << 10  # of one connection; more than that is worth a write of its own
-HELD_CONNECTIONS: Final = 32  # a row of this length has saved what there is to save; nobody waits for a longer one
 
 
 class Transport(Protocol):
@@ -34,28 +33,32 @@ class Transport(Protocol):
 class Outbox:
     """The connections of one loop that hold something back."""
 
-    __slots__ = ("_call_soon", "_holding")
+    __slots__ = ("_call_soon", "_holding", "_is_armed")
 
     def __init__(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
         self._call_soon = call_soon
         self._holding: deque[Outgoing] = deque()
+        self._is_armed = False
+
+    def arm(self) -> None:
+        """For who has just woken somebody that will write: it is let go right behind them, not a turn later."""
+        if not self._is_armed:
+            self._is_armed = True
+            self._call_soon(self._release)
 
     def add(self, outgoing: "Outgoing") -> None:
-        holding = self._holding
-        if not holding:
-            self._call_soon(self.release)
-        holding.append(outgoing)
-        if len(holding) == HELD_CONNECTIONS:
-            self.release()
+        self._holding.append(outgoing)
+        self.arm()
 
-    def release(self) -> None:
+    def _release(self) -> None:
+        self._is_armed = False
         holding = self._holding
         try:
             while holding:
                 holding.popleft().release()
         finally:
             if holding:  # the failure of one is the loop's to report, and no reason to keep the others waiting
-                self._call_soon(self.release)
+                self.arm()
 
 
 class Outgoing:

@@ -10,6 +10,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 
 from nexus_gateway.core.errors import BodyTooLarge, Draining, GatewayError, UnsupportedEndpoint
+from nexus_gateway.core.outbox import Outbox
 
 from .admin import Desk
 from .asgi import PREFIX, DataPlane
@@ -40,6 +41,7 @@ class Gateway(FastAPI):
         )
         self.data_plane: DataPlane | None = None
         self.desk: Desk | None = None
+        self.outbox: Outbox | None = None
         self._ops_apart = ops_apart
         self._new_id: Callable[[], str] = id_source()
 

@@ -95,8 +95,8 @@ class GatewayServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
-        self.outbox = Outbox(self._loop.call_soon)
         await self._unless_forced(self.lifespan.startup())
+        self.outbox = getattr(self._app, "outbox", None) or Outbox(self._loop.call_soon)
         if self.force_exit or self.lifespan.should_exit:
             self.should_exit = True
             for opened in (*self._sockets, *self._ops_sockets):

@@ -11,6 +11,7 @@ from nexus_gateway import __version__
 from nexus_gateway.config.runtime import Timeouts, UpstreamSpec
 from nexus_gateway.core.errors import UpstreamUnavailable
 from nexus_gateway.core.model import Operation
+from nexus_gateway.core.outbox import Outbox
 
 from .base import PASSED_HEADERS, Traits, UpstreamRequest, select_headers
 from .http1 import HttpReply, StaleConnection
@@ -41,7 +42,14 @@ _NEVER_PASSED: Final = frozenset(
 class HttpUpstream:
     """One configured server. Made and closed on the running loop. Implements `base.Upstream`."""
 
-    def __init__(self, spec: UpstreamSpec, timeouts: Timeouts, *, max_answer_bytes: int = 128 << 20) -> None:
+    def __init__(
+        self,
+        spec: UpstreamSpec,
+        timeouts: Timeouts,
+        *,
+        max_answer_bytes: int = 128 << 20,
+        answers: Outbox | None = None,
+    ) -> None:
         self.name = spec.name
         self.traits = Traits(spec.model, spec.stream_usage, spec.timeout_s, spec.max_concurrency, spec.mask)
         self._max_answer_bytes = max_answer_bytes
@@ -55,6 +63,7 @@ class HttpUpstream:
             tls=_tls(spec) if spec.kind == "https" else None,
             connect_timeout_s=timeouts.connect_s,
             proxy=spec.proxy,
+            answers=answers,
         )
 
     @property

@@ -50,7 +50,14 @@ class Home(Protocol):
         ...
 
     @property
-    def outbox(self) -> Outbox: ...
+    def requests(self) -> Outbox:
+        """Where requests wait for the end of the turn."""
+        ...
+
+    @property
+    def answers(self) -> Outbox:
+        """Where what those write who are told of an answer waits for it."""
+        ...
 
     def welcome(self, connection: "Connection") -> None:
         """It is free for the next request."""
@@ -236,7 +243,7 @@ class Connection(asyncio.Protocol):
     # ---- called by the loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = Outgoing(cast(asyncio.Transport, transport), self._home.outbox)
+        self._transport = Outgoing(cast(asyncio.Transport, transport), self._home.requests)
         self._parser = AnswerParser()
         raw = transport.get_extra_info("socket")
         if raw is not None:
@@ -266,6 +273,7 @@ class Connection(asyncio.Protocol):
                 reply.status, reply.headers = parser.status, parser.headers
                 self._deadline_s = inf
                 reply.wake()
+                self._home.answers.arm()
 
     def eof_received(self) -> None:
         self._parser.end()
@@ -304,6 +312,7 @@ class Connection(asyncio.Protocol):
         reply.status, reply.headers = parser.status, parser.headers
         self._part()
         reply.wake()
+        self._home.answers.arm()
         # An answer that came before its request was all sent leaves the connection in the middle of that request.
         if parser.reusable and not self._transport.get_write_buffer_size():
             self._is_used = True

@@ -40,6 +40,7 @@ class ConnectionPool:
         tls: ssl.SSLContext | None,
         connect_timeout_s: float,
         proxy: ProxySpec | None = None,
+        answers: Outbox | None = None,
     ) -> None:
         self.name = name
         self._host, self._port = (host, port) if proxy is None else (proxy.host, proxy.port)
@@ -49,7 +50,8 @@ class ConnectionPool:
         self._tls = tls
         self._connect_timeout_s = connect_timeout_s
         self._loop = asyncio.get_running_loop()
-        self.outbox = Outbox(self._loop.call_soon)
+        self.requests = Outbox(self._loop.call_soon)
+        self.answers = answers or Outbox(self._loop.call_soon)
         self._open: set[Connection] = set()
         self._free: dict[Connection, float] = {}  # free since when; the newest is last
         self._sweeper: asyncio.TimerHandle | None = None
