@@ -95,7 +95,7 @@ class Number:
 
     def near(self, words: Search, before: int = 120, after: int = 60) -> bool:
         """Whether one of these words stands close by; distances in bytes, a Hangul syllable is three."""
-        return is_near(self.text, self.start, self.end, words, before, after)
+        return has(words, composed(self.text[max(0, self.start - before) : self.end + after]))
 
     def _stands_alone(self, left: bytes, right: bytes) -> bool:
         before, after = self.text[max(0, self.start - 12) : self.start], self.text[self.end : self.end + 12]
@@ -155,10 +155,6 @@ def pairs(first: int, last: int) -> frozenset[bytes]:
 def number_at(text: bytes, start: int, end: int) -> Number:
     piece = text[start:end]
     return Number(text, start, end, piece, piece.translate(None, SEPARATORS))
-
-
-def is_near(text: bytes, start: int, end: int, words: Search, before: int = 120, after: int = 60) -> bool:
-    return has(words, composed(text[max(0, start - before) : end + after]))
 
 
 def composed(text: bytes) -> bytes:

@@ -8,7 +8,7 @@ from calendar import isleap
 from operator import mul
 from typing import Final
 
-from .evidence import LETTERS, Check, Detector, Hit, Number, Rule, composed, is_near, number_at, pairs
+from .evidence import LETTERS, Check, Detector, Hit, Number, Rule, composed, number_at, pairs
 from .linear import Search, has, prefixer, searcher, whole
 
 SEPARATOR: Final = r"(?: {0,2}[-.] {0,2}| {1,2})"
@@ -138,7 +138,8 @@ _PASSPORT: Final = Rule("passport", "PASSPORT", "shape and a word about travel n
 def _judge_passport(text: bytes, start: int, end: int) -> Hit | None:
     piece = text[start:end]
     if whole_matches(_KOREAN_PASSPORT, piece):
-        found = is_near(text, start, end, _PASSPORT_WORDS) and not number_at(text, start, end).is_labelled_otherwise
+        number = number_at(text, start, end)
+        found = number.near(_PASSPORT_WORDS) and not number.is_labelled_otherwise
     else:
         found = whole_matches(_OTHER_PASSPORT, piece) and has(
             _PASSPORT_NEXT, composed(text[max(0, start - 60) : start])
@@ -178,8 +179,6 @@ _HANGUL_LEADS: Final = b"\xea\xeb\xec\xed"  # first bytes of syllables in UTF-8
 
 
 def _check_license(number: Number) -> Hit | None:
-    if not b"11" <= number.digits[:2] <= b"28" or number.digits[:2] == b"27":
-        return None
     if number.groups == (2, 2, 6, 2):
         found = number.is_free and not number.is_labelled_otherwise
     else:
@@ -202,7 +201,7 @@ DRIVER_LICENSE: Final = Detector(
         rf"(?:{_REGIONS})[ -]{{0,3}}\d{{2}}{SEPARATOR}\d{{6}}{SEPARATOR}\d{{2}}",
     ),
     checks={12: _check_license},
-    begins=pairs(11, 28),
+    begins=pairs(11, 28) - {b"27"},  # the regions
     word=_judge_named_license,
     leads=_HANGUL_LEADS,
 )
