@@ -69,7 +69,7 @@ class Detection:
     Raises ValueError for an unknown name, BadPattern for a pattern that is none.
     """
 
-    __slots__ = ("_checks", "_finders", "_shapes", "_tables", "_words", "hints")
+    __slots__ = ("_checks", "_finders", "_shapes", "_signed", "_tables", "_words", "hints")
 
     def __init__(self, names: Iterable[str], custom: Iterable[CustomPattern] = ()) -> None:
         names = frozenset(names)
@@ -83,8 +83,9 @@ class Detection:
         self._checks = _by_length_and_begin(chosen)
         self._words = _by_lead(chosen)
         self._tables = [detector.table for detector in chosen if detector.table]
-        self._finders = [(b"", _compile(pattern)) for pattern in custom]
-        self._finders += [(detector.sign, detector.find) for detector in chosen if detector.find]
+        found = [(detector.sign, detector.find) for detector in chosen if detector.find]
+        self._finders = [*map(_compile, custom), *(find for sign, find in found if not sign)]
+        self._signed = [(sign[-1], sign, find) for sign, find in found if sign]
         self.hints = tuple(
             dict.fromkeys(
                 [*numbers, *open_shapes, *(hint for detector in chosen for hint in detector.hints or detector.shapes)]
@@ -94,8 +95,10 @@ class Detection:
     def find(self, text: bytes) -> list[Hit]:
         """All hits in folded text, from left to right; no two overlap."""
         hits: list[Hit] = []
-        for sign, find in self._finders:
-            if sign in text:
+        for find in self._finders:
+            hits += find(text)
+        for rare, sign, find in self._signed:
+            if rare in text and sign in text:
                 hits += find(text)
         if self._shapes is not None:
             shaped = self._find_shapes(self._shapes, text)

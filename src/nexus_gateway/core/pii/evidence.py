@@ -22,6 +22,7 @@ AS_GROUPS: Final = bytes.maketrans(SEPARATORS, b" " * len(SEPARATORS))
 _WORD_BYTES: Final = frozenset(DIGITS + LETTERS + b"_")
 _AMOUNT: Final = (b"%", b",000", "원".encode(), "만".encode(), "억".encode(), "달러".encode(), "건".encode())
 _JAMO: Final = b"\xe1\x84"  # conjoining consonants: Hangul as some file systems spell it
+_JAMO_LEAD: Final = _JAMO[0]  # a byte is looked for in a tenth of the time that two are
 
 _OTHER_NUMBER: Final = searcher(
     r"(?i)(?:주문|운송장|송장|접수|승인|거래|상품|제품|모델|품번|일련|시리얼|바코드|예약|문서|"
@@ -129,8 +130,9 @@ class Detector:
     `shapes` are RE2 alternatives for where it may stand; `open_shapes` take in whatever digits follow, so that all
     others go before. `checks` judge a number by how many digits it has, `word` a match that begins with one of the
     bytes `leads`, `table` one with more digits than a number has. `begins`: the first two digits of every number that
-    the checks accept; empty: any. `find` is for what no bounded pattern finds, in text that holds `sign`. `hints` are
-    what to look for in a raw body, when that is not the shapes themselves.
+    the checks accept; empty: any. `find` is for what no bounded pattern finds, in text that holds `sign`, whose
+    last byte should be a rare one, for it is looked for first. `hints` are what to look for in a raw body, when that is
+    not the shapes themselves.
     """
 
     name: str
@@ -159,7 +161,7 @@ def number_at(text: bytes, start: int, end: int) -> Number:
 
 def composed(text: bytes) -> bytes:
     """With Hangul written as syllables."""
-    if _JAMO not in text:
+    if _JAMO_LEAD not in text or _JAMO not in text:
         return text
     return unicodedata.normalize("NFC", text.decode("utf-8", "ignore")).encode()
 

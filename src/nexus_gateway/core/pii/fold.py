@@ -23,6 +23,7 @@ _MARK: Final = "\x00"  # stands for what is not one character to one: a backslas
 _DASHES: Final = "\u2010\u2011\u2012\u2013\u2014\u2015\u2043\u2212\ufe58\ufe63\uff0d\u30fc\u3161"
 _DOTS: Final = "\u3002\uff61"  # IDNA reads them as dots
 _INVISIBLE: Final = "\u034f\u115f\u1160\u3164\uffa0\u180b\u180c\u180d"
+_BACKSLASH: Final = ord("\\")
 _SIMPLE_ESCAPES: Final = ((b"\\n", b"\n\n"), (b"\\t", b"\t\t"), (b"\\r", b"\r\r"), (b'\\"', b'""'))
 _LETTERS: Final = {**dict.fromkeys("nrbf", "\n"), "t": "\t"}
 _HEX: Final = "[0-9A-Fa-f]"
@@ -137,14 +138,14 @@ class Folded:
             self.is_mapped = True
             self._raw = raw
             self._inner: Folded | None = None
-            self._is_decoded = b"\\" in raw and self._decode()
+            self._is_decoded = _BACKSLASH in raw and self._decode()
             if self._is_decoded:
                 return
             if depth < _MAX_DEPTH and _is_peeled(raw, 0, len(raw))[0] != NOWHERE:
                 self._peel(depth)
             else:
                 self._fold()
-        elif b"\\" in raw:
+        elif _BACKSLASH in raw:
             for escape, same_length in _SIMPLE_ESCAPES:
                 raw = raw.replace(escape, same_length)
             self.text = raw

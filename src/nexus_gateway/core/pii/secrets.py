@@ -194,6 +194,6 @@ PRIVATE_KEY: Final = Detector(
     name="private_key",
     about="Private keys in PEM and OpenPGP armour, whole; public keys and certificates are left.",
     find=_find_private_keys,
-    sign=b"-----BEGIN ",
+    sign=b"-----B",
     hints=("PRIVATE KEY",),
 )
