@@ -204,7 +204,7 @@ def build(
                 refused=metrics.connection_refused,
             )
             yield
-            app.data_plane = app.desk = None
+            app.data_plane = app.desk = app.outbox = None
 
     def readiness() -> str:
         audit = metrics.audit

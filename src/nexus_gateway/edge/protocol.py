@@ -103,10 +103,8 @@ class GatewayProtocol(Connection):
     def data_received(self, data: bytes) -> None:
         if self._is_reading_body:
             self._unframed_bytes += len(data)
-        elif (
-            self._running is not None or self._ahead
-        ):  # not parsed before its turn, so that a client's leaving is still seen
-            self._ahead += data
+        elif self._running is not None or self._ahead:
+            self._ahead += data  # not parsed before its turn, so that a client's leaving is still seen
             if len(self._ahead) > MAX_AHEAD_BYTES:
                 self.flow.pause_reading()
             return
@@ -143,9 +141,8 @@ class GatewayProtocol(Connection):
     def on_message_begin(self) -> None:
         self.url = b""
         self.headers = []
-        self._head_bytes = (
-            self._head_bytes or MAX_HEAD_BYTES + 1
-        )  # behind other bytes: its size is looked at when whole
+        if not self._head_bytes:  # it stands behind other bytes: how large it is, is looked at when it is whole
+            self._head_bytes = MAX_HEAD_BYTES + 1
 
     def on_url(self, url: bytes) -> None:
         self.url += url
