@@ -85,6 +85,7 @@ class GatewayProtocol(Connection):
         self._linger_s: float | None = None  # None: as long as a body may take
         self._since_s = self.loop.time()  # when the present wait of the connection began
         self._head_bytes = 0
+        self._is_head_counted = True  # all of the head that has come is in `_head_bytes`
         self._unframed_bytes = 0
         self._discarded_bytes = 0
 
@@ -133,7 +134,7 @@ class GatewayProtocol(Connection):
             if self._is_reading_body:
                 if self._unframed_bytes > MAX_UNFRAMED_BYTES:
                     self._refuse(unframed_too_large())
-            elif self._head_bytes > 2 * MAX_HEAD_BYTES:  # twice, for one that began uncounted
+            elif self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse(head_too_large())
 
     # ---- the parser's callbacks
@@ -141,8 +142,9 @@ class GatewayProtocol(Connection):
     def on_message_begin(self) -> None:
         self.url = b""
         self.headers = []
-        if not self._head_bytes:  # it stands behind other bytes: how large it is, is looked at when it is whole
-            self._head_bytes = MAX_HEAD_BYTES + 1
+        if not self._head_bytes:  # it stands behind other bytes
+            self._head_bytes = 1
+            self._is_head_counted = False
 
     def on_url(self, url: bytes) -> None:
         self.url += url
@@ -158,7 +160,8 @@ class GatewayProtocol(Connection):
             if method == b"CONNECT":
                 raise Refused(not_http())
             return  # the parser stops behind this head, see HttpParserUpgrade above
-        if self._head_bytes > MAX_HEAD_BYTES:
+        if self._head_bytes > MAX_HEAD_BYTES or not self._is_head_counted:
+            self._is_head_counted = True
             check_size(self.url, self.headers)
         version = self.parser.get_http_version()
         fields = dict(self.headers)
