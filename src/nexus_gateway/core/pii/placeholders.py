@@ -52,12 +52,10 @@ class Placeholders:
     def name(self, type_: str, normal: bytes, original: str) -> bytes:
         """The value's name, new or known; counts it."""
         self.counts[type_] = self.counts.get(type_, 0) + 1
-        name = self._names.get((type_, normal))
-        if name is None:
-            name = self._names[type_, normal] = self._make(type_, normal, original)
-        return name
-
-    def _make(self, type_: str, normal: bytes, original: str) -> bytes:
+        value = (type_, normal)
+        known = self._names.get(value)
+        if known is not None:
+            return known
         hashed = self._digest(b"\0".join((self._principal, type_.encode(), normal)))
         id_ = hashed.translate(_FIVE_BITS).decode()
         chars = self._id_chars
@@ -66,7 +64,8 @@ class Placeholders:
             chars = min(chars + _LONGER_BY, _MAX_CHARS)
             name = f"[{type_}_{id_[:chars]}]"
         self.table[name] = original
-        return name.encode()
+        new = self._names[value] = name.encode()
+        return new
 
 
 class TypeNames(Placeholders):
@@ -74,5 +73,6 @@ class TypeNames(Placeholders):
 
     __slots__ = ()
 
-    def _make(self, type_: str, normal: bytes, original: str) -> bytes:
+    def name(self, type_: str, normal: bytes, original: str) -> bytes:
+        self.counts[type_] = self.counts.get(type_, 0) + 1
         return f"[{type_}]".encode()
