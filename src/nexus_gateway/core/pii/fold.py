@@ -175,7 +175,7 @@ class Folded:
             return False
         text = decoded.encode()
         self._is_translated = _needs_map(text, 0, len(text))[0] != NOWHERE
-        if self._is_translated or "\\" in decoded:
+        if self._is_translated or _BACKSLASH in text:
             decoded = decoded.translate(_TABLE)
             if _MARK in decoded:
                 return False

@@ -62,7 +62,8 @@ def _find_mail(text: bytes) -> list[Hit]:
 
 def _judge(text: bytes, start: int, end: int) -> Hit | None:
     at = text.find(b"@", start)
-    start = _local_start(text, start, at)
+    local = text[start:at]
+    start = at - len((local if local.isascii() else _behind_word(local)).lstrip(b".%+~'&-"))
     domain = text[at + 1 : end].lower()
     top = domain[domain.rfind(b".") + 1 :]
     if not 0 < at - start <= _MAX_LOCAL_BYTES or len(domain) > _MAX_DOMAIN_BYTES or top in _NO_TOP_LEVEL:
@@ -76,14 +77,10 @@ def _judge(text: bytes, start: int, end: int) -> Hit | None:
     return (start, end, _EMAIL, text[start : at + 1] + domain)
 
 
-def _local_start(text: bytes, start: int, at: int) -> int:
-    """Behind a word that only stands next to it: Korean writes 메일은kim@example.com."""
-    local = text[start:at]
-    if not local.isascii():
-        found = _UNSPACED(local, 0, len(local))[0][0]
-        if found >= 0:
-            local = local[found:].decode()[1:].encode()
-    return at - len(local.lstrip(b".%+~'&-"))
+def _behind_word(local: bytes) -> bytes:
+    """Without a word that only stands next to it: Korean writes 메일은kim@example.com."""
+    found = _UNSPACED(local, 0, len(local))[0][0]
+    return local if found < 0 else local[found:].decode()[1:].encode()
 
 
 def _is_code(text: bytes, end: int, top: bytes) -> bool:
