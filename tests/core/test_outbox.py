@@ -190,20 +190,38 @@ def test_what_is_written_in_a_turn_goes_out_together_and_in_the_order_of_the_fir
     assert not turns.ready
 
 
-def test_who_is_woken_has_it_sent_in_the_same_turn_and_all_others_at_the_end() -> None:
+def test_who_is_woken_alone_has_it_sent_in_the_same_turn_and_all_others_at_the_end() -> None:
     turns = Turns()
     outbox = Outbox(turns.call_soon)
     lines = [Line(), Line()]
     woken, other = (Outgoing(line, outbox) for line in lines)
     turns.ready.append(lambda: woken.write(b"woken"))
-    outbox.arm()
-    outbox.arm()
+    outbox.expect()
     turns.ready.append(lambda: other.write(b"behind"))
     turns.end()
     assert [line.got for line in lines] == [[b"woken"], []]
     turns.end()
     assert [line.got for line in lines] == [[b"woken"], [b"behind"]]
     assert not turns.ready
+
+
+@given(writes=st.lists(st.booleans(), min_size=2, max_size=9), late=st.booleans())
+def test_those_who_are_woken_together_have_it_sent_together(writes: list[bool], late: bool) -> None:
+    turns = Turns()
+    outbox = Outbox(turns.call_soon)
+    lines = [Line() for _ in writes]
+    for line, does_write in zip(lines, writes, strict=True):
+        one = Outgoing(line, outbox)
+        turns.ready.append(lambda one=one, does_write=does_write: one.write(b"x") if does_write else None)  # type: ignore[misc]
+        outbox.expect()
+    if late:  # one more is woken while the turn is under way
+        turns.ready.appendleft(outbox.expect)
+    turns.end()
+    assert not any(line.got for line in lines)
+    turns.end()
+    assert [bool(line.got) for line in lines] == writes
+    turns.end_all()
+    assert [len(line.got) for line in lines] == [int(does_write) for does_write in writes]
 
 
 @pytest.mark.parametrize("first", [b"", b"first"])

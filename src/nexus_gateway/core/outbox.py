@@ -33,32 +33,50 @@ class Transport(Protocol):
 class Outbox:
     """The connections of one loop that hold something back."""
 
-    __slots__ = ("_call_soon", "_holding", "_is_armed")
+    __slots__ = ("_call_soon", "_holding", "_is_ending", "_woken")
 
     def __init__(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
         self._call_soon = call_soon
         self._holding: deque[Outgoing] = deque()
-        self._is_armed = False
+        self._is_ending = False
+        self._woken = 0
 
-    def arm(self) -> None:
-        """For who has just woken somebody that will write: it is let go right behind them, not a turn later."""
-        if not self._is_armed:
-            self._is_armed = True
-            self._call_soon(self._release)
+    def expect(self) -> None:
+        """For who has just woken somebody that will write. Where nobody else was woken in this turn there is no row to
+        wait for, and what is written leaves right behind them, not a turn later."""
+        self._woken += 1
+        if self._woken == 1:
+            self._call_soon(self._see_who_came)
 
     def add(self, outgoing: "Outgoing") -> None:
         self._holding.append(outgoing)
-        self.arm()
+        if self._woken != 1:
+            self._end_turn()
+
+    def _see_who_came(self) -> None:
+        woken, self._woken = self._woken, 0
+        if woken == 1:
+            self._release()
+        elif self._holding:
+            self._end_turn()
+
+    def _end_turn(self) -> None:
+        if not self._is_ending:
+            self._is_ending = True
+            self._call_soon(self._turn_ended)
+
+    def _turn_ended(self) -> None:
+        self._is_ending = False
+        self._release()
 
     def _release(self) -> None:
-        self._is_armed = False
         holding = self._holding
         try:
             while holding:
                 holding.popleft().release()
         finally:
             if holding:  # the failure of one is the loop's to report, and no reason to keep the others waiting
-                self.arm()
+                self._end_turn()
 
 
 class Outgoing:

@@ -273,7 +273,7 @@ class Connection(asyncio.Protocol):
                 reply.status, reply.headers = parser.status, parser.headers
                 self._deadline_s = inf
                 reply.wake()
-                self._home.answers.arm()
+                self._home.answers.expect()
 
     def eof_received(self) -> None:
         self._parser.end()
@@ -312,7 +312,7 @@ class Connection(asyncio.Protocol):
         reply.status, reply.headers = parser.status, parser.headers
         self._part()
         reply.wake()
-        self._home.answers.arm()
+        self._home.answers.expect()
         # An answer that came before its request was all sent leaves the connection in the middle of that request.
         if parser.reusable and not self._transport.get_write_buffer_size():
             self._is_used = True
