@@ -119,6 +119,11 @@ def read_members(body: bytes) -> Members:
     return members
 
 
+def with_body(call: Call, body: bytes) -> Call:
+    """The same call with a body that was made of its own: what was checked of that one is not checked again."""
+    return msgspec.structs.replace(call, body=body, members=_members(body))
+
+
 def read_user(call: Call) -> str | None:
     """The `user` that the caller named, if any."""
     return _text_or_null(call.members["user"]) if "user" in call.members else None
@@ -128,7 +133,7 @@ def with_output_limit(call: Call, limit: int) -> Call:
     """The same call, content with `limit` tokens for each choice, under the name or names that it used itself."""
     names = [name for name in _OUTPUT_LIMITS if name in call.members] or [_OUTPUT_LIMITS[0]]
     body = _join({**call.members, **dict.fromkeys(names, b"%d" % limit)})
-    return msgspec.structs.replace(call, output_limit=limit, body=body, members=read_members(body))
+    return with_body(msgspec.structs.replace(call, output_limit=limit), body)
 
 
 def body_for(call: Call, *, model: str, ask_usage: bool) -> bytes:

@@ -8,9 +8,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-import msgspec
-
-from nexus_gateway.core.body import read_members
+from nexus_gateway.core.body import with_body
 from nexus_gateway.core.errors import MaskingFailed
 from nexus_gateway.core.model import Call, CallRecord, Operation, Principal
 from nexus_gateway.core.pii import Masked, Masker, Restorer, Restoring
@@ -25,7 +23,7 @@ class Screened:
     __slots__ = ("_restorer", "_says_json", "call")
 
     def __init__(self, call: Call, masked: Masked, policy: Restoring) -> None:
-        self.call = msgspec.structs.replace(call, body=masked.body, members=read_members(masked.body))
+        self.call = with_body(call, masked.body)
         self._says_json = b"json" in bytes(call.members.get("response_format", b""))
         self._restorer = None if call.operation is Operation.EMBEDDINGS else Restorer(masked.table, policy)
 
