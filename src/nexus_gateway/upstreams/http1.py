@@ -255,10 +255,10 @@ class Connection(asyncio.Protocol):
         if reply is None:
             self._abort()  # bytes that answer no request
             return
-        if self._is_used and self._transport.is_holding:  # nor do these: the request has not left
-            self._fail(reply, StaleConnection())
-            return
         parser = self._parser
+        if self._is_used and not parser.has_started and self._transport.is_holding:
+            self._fail(reply, StaleConnection())  # nor do these: the request has not left
+            return
         parser.feed(data)
         if parser.complete:
             self._finish(reply)
