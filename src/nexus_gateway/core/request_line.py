@@ -38,14 +38,14 @@ class RequestLine(msgspec.Struct, tag_field="event", tag="request_finished", gc=
     trace_id: str | msgspec.UnsetType = msgspec.UNSET  # where requests are traced
 
 
-class AuditLine(RequestLine, tag="audit", gc=False):
+class AuditLine(RequestLine, tag="audit", gc=False, kw_only=True):
     """The same for auditors, and what only they ask for."""
 
-    client: str | None = None  # the address that asked
-    route: str | None = None
-    tokens_estimated: bool | None = None  # None where no tokens are told
-    masked: Mapping[str, int] | None = None  # how many identifiers of each type were hidden; None where nobody looked
-    shadow: str | None = None  # the upstream that got a copy
+    client: str | None  # the address that asked
+    route: str | None
+    tokens_estimated: bool | None  # None where no tokens are told
+    masked: Mapping[str, int] | None  # how many identifiers of each type were hidden; None where nobody looked
+    shadow: str | None  # the upstream that got a copy
     prompt: Told | msgspec.UnsetType | None = msgspec.UNSET  # where bodies are told; None if none came
     answer: Told | msgspec.UnsetType | None = msgspec.UNSET
 
@@ -55,7 +55,21 @@ def line_of(record: CallRecord) -> RequestLine:
 
 
 def audit_line_of(record: CallRecord) -> AuditLine:
-    return AuditLine(*_common(record), *_for_auditors(record))
+    estimated = None if record.usage is None else record.is_usage_estimated
+    prompt: Told | msgspec.UnsetType | None = msgspec.UNSET
+    answer: Told | msgspec.UnsetType | None = msgspec.UNSET
+    if record.bodies is not None:
+        prompt, answer = record.bodies.tell(record.key_id or "")
+    return AuditLine(
+        *_common(record),
+        client=record.client,
+        route=record.route,
+        tokens_estimated=estimated,
+        masked=record.masked,
+        shadow=record.shadow,
+        prompt=prompt,
+        answer=answer,
+    )
 
 
 def _common(record: CallRecord) -> tuple[Any, ...]:
@@ -83,21 +97,4 @@ def _common(record: CallRecord) -> tuple[Any, ...]:
         None if first_s is None else round((first_s - began_s) * 1000, 3),
         round((record.finished_at_s - began_s) * 1000, 3),
         msgspec.UNSET if record.trace_id is None else record.trace_id,
-    )
-
-
-def _for_auditors(record: CallRecord) -> tuple[Any, ...]:
-    """What AuditLine has besides, in its order."""
-    prompt: Told | msgspec.UnsetType | None = msgspec.UNSET
-    answer: Told | msgspec.UnsetType | None = msgspec.UNSET
-    if record.bodies is not None:
-        prompt, answer = record.bodies.tell(record.key_id or "")
-    return (
-        record.client,
-        record.route,
-        None if record.usage is None else record.is_usage_estimated,
-        record.masked,
-        record.shadow,
-        prompt,
-        answer,
     )
