@@ -52,7 +52,7 @@ class Authenticator:
     def recognise(self, headers: Headers, fields: Mapping[bytes, bytes]) -> Principal | None:
         """Who calls, where that takes neither a signature nor a wait: by a key, or by a token that was seen before.
 
-        None: ask `authenticate`, which also says what is wrong with a credential.
+        None: `look_closer`, which also says what is wrong with a credential.
         """
         try:
             credential = read_credential(headers, fields)
@@ -64,15 +64,17 @@ class Authenticator:
         return principal
 
     async def authenticate(self, headers: Headers, fields: Mapping[bytes, bytes], client: str | None) -> Principal:
-        """`fields` are the headers by name, `client` is the address that the connection comes from.
+        """Both in one, for who need not save the wait. Raises as `look_closer`."""
+        return self.recognise(headers, fields) or await self.look_closer(headers, fields, client)
+
+    async def look_closer(self, headers: Headers, fields: Mapping[bytes, bytes], client: str | None) -> Principal:
+        """Who calls where `recognise` found nobody. `fields` are the headers by name, `client` is the address that the
+        connection comes from.
 
         Raises Unauthenticated, InvalidToken, or RateLimited when one address has failed too often.
         """
         try:
             credential = read_credential(headers, fields)
-            principal = self._keys.find(credential, self._wall_clock)
-            if principal is not None:
-                return principal
             if self._tokens is None or not is_token(credential, headers):
                 raise Unauthenticated(INVALID_KEY)
             return await self._check(credential, self._tokens)
@@ -82,9 +84,6 @@ class Authenticator:
 
     async def _check(self, token: bytes, tokens: TokenCheck) -> Principal:
         digest = hashlib.sha256(token).digest()
-        principal = tokens.verified.find(digest, self._wall_clock())
-        if principal is not None:
-            return principal
         try:
             return self._verify(token, digest, tokens)
         except KeyNotFound:

@@ -56,7 +56,7 @@ class Pipeline:
             raise AuditUnavailable("Requests are not served while the audit log cannot be written.")
         principal = self.authenticator.recognise(arrival.headers, arrival.fields)
         if principal is None:
-            principal = await self.authenticator.authenticate(arrival.headers, arrival.fields, arrival.client)
+            principal = await self.authenticator.look_closer(arrival.headers, arrival.fields, arrival.client)
         record.key_id, record.caller = principal.key_id, principal.label
         self._admission.look(principal, record)
         _require_json(arrival.fields)
