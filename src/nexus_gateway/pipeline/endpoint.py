@@ -51,7 +51,7 @@ class Endpoint:
     def enter(self, now_s: float, deadline_s: float) -> Permit | None:
         """A permit for one attempt, or None when the upstream may not be asked. Raises UpstreamBusy when as many are
         under way as may be. Whoever gets a permit settles it."""
-        if self.max_concurrency is not None and self._is_full:
+        if self._is_full:
             raise UpstreamBusy(
                 f"Upstream '{self.name}' has {self.max_concurrency} requests under way, as many as it may.",
                 upstream=self.name,

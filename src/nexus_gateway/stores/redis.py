@@ -119,8 +119,9 @@ class RedisLimitStore:
         return Decision(hold=Hold.of(principal, 0)) if principal.is_unlimited else None
 
     async def admit(self, principal: Principal, cost: Cost, now_s: float) -> Decision:
-        if principal.is_unlimited:
-            return Decision(hold=Hold.of(principal, 0))
+        decision = self.admit_at_once(principal, cost, now_s)
+        if decision is not None:
+            return decision
         name = f"{self._upkeep.process}-{next(self._numbers)}"
         if self.state is not State.SHARED:
             return self._decide_alone(principal, cost, now_s, name)
