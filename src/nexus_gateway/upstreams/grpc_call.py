@@ -17,7 +17,7 @@ from nexus_gateway.core.errors import (
 )
 
 from .grpc_status import body_of, error_body, error_of, failure_of
-from .replies import WholeReply, late, too_large, truncated
+from .replies import WholeReply, joined, late, truncated
 from .worker_v1.worker_pb2 import ChatStreamResponse
 
 DONE_EVENT: Final = b"data: [DONE]\n\n"
@@ -92,14 +92,11 @@ class StreamReply:
             self._ready = self._event(first)
 
     async def read_all(self, limit_bytes: int) -> bytes:
-        pieces, size = [], 0
-        while piece := await self.read(self._deadline_s):
-            pieces.append(piece)
-            size += len(piece)
-            if size > limit_bytes:
-                self._failure = too_large(self._upstream)
-                raise self._failure
-        return b"".join(pieces)
+        try:
+            return await joined(self.read, self._deadline_s, limit_bytes, self._upstream)
+        except UpstreamInvalidResponse as failure:
+            self._failure = failure
+            raise
 
     async def read(self, deadline_s: float) -> bytes:
         if self._ready:

@@ -11,12 +11,12 @@ from typing import Any, Final, Protocol
 
 import httpx
 
-from nexus_gateway.core.errors import UpstreamError
+from nexus_gateway.core.errors import UpstreamError, UpstreamInvalidResponse
 
 from .litellm_call import Failure, Tasks, context_of
 from .litellm_wire import Body, Wire
 from .litellm_words import event, unreadable, usage_event
-from .replies import late, too_large, truncated
+from .replies import joined, late, truncated
 
 EVENTS_AHEAD: Final = 16  # of a translated stream, that wait to be taken
 DONE: Final = b"data: [DONE]\n\n"
@@ -178,14 +178,11 @@ class StreamReply:
         self._is_closed = False
 
     async def read_all(self, limit_bytes: int) -> bytes:
-        pieces, size = [], 0
-        while piece := await self.read(self._deadline_s):
-            pieces.append(piece)
-            size += len(piece)
-            if size > limit_bytes:
-                self._failure = too_large(self._upstream)
-                raise self._failure
-        return b"".join(pieces)
+        try:
+            return await joined(self.read, self._deadline_s, limit_bytes, self._upstream)
+        except UpstreamInvalidResponse as failure:
+            self._failure = failure
+            raise
 
     async def read(self, deadline_s: float) -> bytes:
         if self._failure is not None:

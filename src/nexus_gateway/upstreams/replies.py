@@ -4,7 +4,7 @@ For:      the same words for the same fault, whatever the protocol.
 Touches:  nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from nexus_gateway.core.errors import (
     UpstreamConnectError,
@@ -37,6 +37,19 @@ class WholeReply:
 
     async def aclose(self) -> None:
         """The call is over already."""
+
+
+async def joined(
+    read: Callable[[float], Awaitable[bytes]], deadline_s: float, limit_bytes: int, upstream: str
+) -> bytes:
+    """All pieces of a reply, by its own `read`. Raises what that raises, and UpstreamInvalidResponse over the limit."""
+    pieces, size = [], 0
+    while piece := await read(deadline_s):
+        pieces.append(piece)
+        size += len(piece)
+        if size > limit_bytes:
+            raise too_large(upstream)
+    return b"".join(pieces)
 
 
 def late(upstream: str) -> UpstreamTimeout:
